@@ -1,0 +1,1 @@
+"""Gateways hold sockets: sessions, access, routing; never a document."""

@@ -1,0 +1,487 @@
+"""The gateway: listens, drives the sessions, and carries their effects out.
+
+Holds no document and asks no worker: what a session wants forwarded goes to the router, what
+the router delivers goes to the sessions. One tick a second looks after time: handshakes that
+take too long, clients without a sign of life, decisions that have run out.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import random
+import ssl
+import time
+from collections import Counter
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from amsync.bus import Bus, Position, gateway_stream
+from amsync.gateway.access import AccessPolicy
+from amsync.gateway.connection import ClientConnection
+from amsync.gateway.limits import Limits
+from amsync.gateway.router import Router
+from amsync.gateway.session import (
+    Ask,
+    CloseReason,
+    CloseSocket,
+    Count,
+    Creations,
+    Forward,
+    Joined,
+    PeerSession,
+    Send,
+    SessionSettings,
+)
+from amsync.ids import DocumentId
+from amsync.metrics import Metrics
+from amsync.protocol.envelope import (
+    Call,
+    EphemeralOut,
+    HeadsOut,
+    Offer,
+    Reply,
+    Stamped,
+    SubscribeOut,
+    SyncOut,
+    UnavailableOut,
+)
+
+log = logging.getLogger("amsync.gateway")
+
+TICK_SECONDS = 1.0
+GOODBYE_SECONDS = 2.0
+PING_SECONDS = 10.0
+SILENCE_SECONDS = 30.0
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address can only be reached from this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """Where a gateway listens and whom it is to its clients.
+
+    `check_origin`: refuse upgrades from web pages of other hosts (on loopback without
+    authentication any web page could otherwise read and write every document).
+    """
+
+    host: str
+    port: int
+    server_peer_id: str
+    storage_id: str | None
+    shard_count: int
+    limits: Limits
+    check_origin: bool
+    prefix: str
+    incarnation: str
+    tls: ssl.SSLContext | None = None
+
+
+class Gateway:
+    """See the module's text."""
+
+    def __init__(
+        self, bus: Bus, metrics: Metrics, policy: AccessPolicy, options: GatewayOptions
+    ) -> None:
+        self.limits = options.limits
+        self._bus, self._metrics, self._policy, self._options = bus, metrics, policy, options
+        self._connections: dict[int, ClientConnection] = {}
+        self._by_peer: dict[str, ClientConnection] = {}
+        self._per_address: Counter[str] = Counter()
+        self._creations: dict[str, Creations] = {}
+        self._next_number = 1
+        self._held_bytes = 0
+        self._all_paused = False
+        self._to_flush: list[ClientConnection] = []
+        self._calls: dict[int, asyncio.Future[Reply]] = {}
+        self._next_call = 1
+        self._draining = False
+        self._one_ended = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._asks: asyncio.TaskGroup | None = None
+        self._router = Router(
+            bus,
+            metrics,
+            prefix=options.prefix,
+            incarnation=options.incarnation,
+            stream=gateway_stream(options.prefix, options.incarnation),
+            credit=self._credit,
+            deliver=self._deliver,
+        )
+        self._settings = SessionSettings(
+            server_peer_id=options.server_peer_id,
+            storage_id=options.storage_id,
+            shard_count=options.shard_count,
+            limits=options.limits,
+            decide=policy.decide,
+            may_announce=policy.may_announce,
+        )
+
+    # -- life
+
+    async def listen(self) -> int:
+        """Start to accept sockets; returns the port.
+
+        Raises:
+            OSError: The address can't be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._new_connection,
+            self._options.host,
+            self._options.port,
+            ssl=self._options.tls,
+            ssl_handshake_timeout=self.limits.handshake_seconds if self._options.tls else None,
+            backlog=1024,
+        )
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def run(self) -> None:
+        """Move messages until cancelled; `listen` may come before or after its start."""
+        async with asyncio.TaskGroup() as group:
+            self._asks = group
+            group.create_task(self._router.run())
+            group.create_task(self._ticks())
+
+    @property
+    def is_accepting(self) -> bool:
+        """New sockets are welcome."""
+        return self._server is not None and not self._draining
+
+    @property
+    def connection_count(self) -> int:
+        """Sockets, joined or not."""
+        return len(self._connections)
+
+    async def drain(self, seconds: float) -> dict[int, Position]:
+        """Refuse new sockets, close the others in random order, pass on what they sent.
+
+        Returns the last position of each shard's stream that holds something of ours.
+        """
+        self._draining = True
+        if self._server is not None:
+            self._server.close()
+        connections = list(self._connections.values())
+        random.shuffle(connections)
+        pause = seconds / max(1, len(connections))
+        for connection in connections:
+            self._close(connection, CloseReason.SHUTDOWN)
+            if pause > 0.001:
+                await asyncio.sleep(pause)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._all_gone()
+        for connection in list(self._connections.values()):
+            connection.abort(CloseReason.SHUTDOWN.label)
+        await self._all_gone()
+        return await self._router.flush()
+
+    async def _all_gone(self) -> None:
+        while self._connections:
+            self._one_ended.clear()
+            await self._one_ended.wait()
+
+    # -- the application
+
+    async def call(
+        self, shard: int, operation: str, document_id: DocumentId, payload: bytes = b""
+    ) -> Reply:
+        """Ask a shard for something and wait for its answer."""
+        number = self._next_call
+        self._next_call += 1
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._calls[number] = future
+        try:
+            self._router.forward(shard, Call(number, operation, document_id, payload), 0, 0)
+            return await future
+        finally:
+            del self._calls[number]
+
+    def refresh_access(self) -> None:
+        """Forget remembered decisions and make those of open documents again."""
+        self._policy.refresh()
+        for connection in list(self._connections.values()):
+            if connection.session is not None:
+                connection.session.recheck(self._now(), everything=True)
+                self._carry_out(connection)
+
+    # -- ConnectionHost
+
+    def _new_connection(self) -> ClientConnection:
+        number = self._next_number
+        self._next_number += 1
+        return ClientConnection(self, number)
+
+    def connected(self, connection: ClientConnection) -> None:
+        """A socket is there."""
+        self._connections[connection.number] = connection
+        self._per_address[connection.address] += 1
+
+    def answer(self, connection: ClientConnection, request: Request) -> Response | None:
+        """Refuse cheaply what must not come in; None lets the upgrade go on."""
+        if "websocket" not in request.headers.get("Upgrade", "").lower():
+            if urlsplit(request.path).path == "/":
+                text = "amsync: an automerge-repo sync server. Connect with a WebSocket.\n"
+                return _response(HTTPStatus.OK, text)
+            return _response(HTTPStatus.NOT_FOUND, "Not found\n")
+        reason, status = self._refusal(connection, request)
+        if status is None:
+            return None
+        self._metrics.handshakes.inc(reason)
+        return _response(status, f"{reason.replace('_', ' ')}\n")
+
+    def _refusal(
+        self, connection: ClientConnection, request: Request
+    ) -> tuple[str, HTTPStatus | None]:
+        if self._draining:
+            return "draining", HTTPStatus.SERVICE_UNAVAILABLE
+        if self._options.check_origin and not _is_own_origin(request.headers.get("Origin")):
+            return "foreign_origin", HTTPStatus.FORBIDDEN
+        if len(self._connections) > self.limits.max_connections:
+            return "too_many_connections", HTTPStatus.SERVICE_UNAVAILABLE
+        if self._per_address[connection.address] > self.limits.max_connections_per_address:
+            return "too_many_connections_of_address", HTTPStatus.TOO_MANY_REQUESTS
+        return "", None
+
+    def upgraded(self, connection: ClientConnection) -> PeerSession:
+        """Make the session of a new WebSocket."""
+        self._metrics.handshakes.inc("accepted")
+        creations = self._creations.get(connection.address)
+        if creations is None:
+            creations = Creations(self.limits.creations_per_minute)
+            self._creations[connection.address] = creations
+        return PeerSession(connection.number, self._settings, creations)
+
+    def received(self, connection: ClientConnection, data: bytes) -> None:
+        """Take a message from a client."""
+        session = connection.session
+        if session is None:
+            return
+        kind = session.receive(data, self._now())
+        self._metrics.messages.inc(kind, "in")
+        self._metrics.message_bytes.inc(kind, "in", by=len(data))
+        self._carry_out(connection)
+        self._throttle(connection)
+
+    def received_text(self, connection: ClientConnection) -> None:
+        """Refuse a text frame."""
+        if connection.session is not None:
+            connection.session.receive_text()
+            self._carry_out(connection)
+
+    def want_flush(self, connection: ClientConnection) -> None:
+        """Flush a connection at the end of this loop turn."""
+        if not self._to_flush:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._to_flush.append(connection)
+
+    def ended(self, connection: ClientConnection, reason: str) -> None:
+        """Forget a socket, and tell the shards."""
+        self._connections.pop(connection.number, None)
+        self._one_ended.set()
+        self._per_address[connection.address] -= 1
+        if self._per_address[connection.address] <= 0:
+            del self._per_address[connection.address]
+        self._metrics.closes.inc(reason)
+        session = connection.session
+        if session is None:
+            return
+        if session.peer_id is not None:
+            self._metrics.connections.dec()
+            if self._by_peer.get(session.peer_id) is connection:
+                del self._by_peer[session.peer_id]
+        session.disconnected()
+        self._carry_out(connection)
+
+    # -- effects
+
+    def _carry_out(self, connection: ClientConnection) -> None:
+        session = connection.session
+        assert session is not None
+        for effect in session.take_effects():
+            match effect:
+                case Send():
+                    self._send(connection, session, effect)
+                case Forward():
+                    connection.uncredited_bytes += effect.size
+                    self._held_bytes += effect.size
+                    self._router.forward(effect.shard, effect.item, connection.number, effect.size)
+                case Ask():
+                    assert self._asks is not None
+                    self._asks.create_task(self._ask(connection, effect.documents))
+                case Joined():
+                    self._joined(connection, effect.peer_id)
+                case CloseSocket():
+                    self._metrics.refusals.inc(effect.reason.label)
+                    connection.close(effect.reason)
+                case Count():
+                    self._metrics.refusals.inc(effect.reason)
+
+    def _send(self, connection: ClientConnection, session: PeerSession, effect: Send) -> None:
+        if connection.send(effect.shared, session.target_suffix, droppable=effect.droppable):
+            self._metrics.messages.inc(effect.kind, "out")
+            self._metrics.message_bytes.inc(effect.kind, "out", by=len(effect.shared))
+        else:
+            self._metrics.count("unsent", effect.kind)
+
+    def _joined(self, connection: ClientConnection, peer_id: str) -> None:
+        self._metrics.connections.inc()
+        connection.allow_large_messages()
+        older = self._by_peer.get(peer_id)
+        self._by_peer[peer_id] = connection
+        if older is not None and older is not connection:
+            self._close(older, CloseReason.REPLACED)
+
+    def _close(self, connection: ClientConnection, reason: CloseReason) -> None:
+        """Close a connection without an `error` message: nothing is wrong with the client."""
+        connection.close(reason)
+        if connection.session is not None:
+            connection.session.disconnected()
+            self._carry_out(connection)
+
+    async def _ask(self, connection: ClientConnection, documents: tuple[DocumentId, ...]) -> None:
+        session = connection.session
+        assert session is not None
+        grants = await self._policy.ask(session.peer_id or "", documents)
+        for document_id, grant in zip(documents, grants, strict=True):
+            session.decided(document_id, grant, self._now())
+        self._carry_out(connection)
+        self._throttle(connection)
+
+    def _flush(self) -> None:
+        connections, self._to_flush = self._to_flush, []
+        for connection in connections:
+            connection.flush()
+
+    # -- back from the shards
+
+    def _deliver(self, stamped: Stamped) -> None:
+        item = stamped.item
+        match item:
+            case Reply():
+                future = self._calls.get(item.call)
+                if future is not None and not future.done():
+                    future.set_result(item)
+            case Offer():
+                connection = self._connections.get(item.connection)
+                if connection is not None and connection.session is not None:
+                    connection.session.offered(stamped.shard, item)
+                    self._carry_out(connection)
+            case SyncOut() | UnavailableOut() | EphemeralOut() | HeadsOut() | SubscribeOut():
+                self._deliver_to_many(item)
+            case _:
+                pass  # Progress is the router's
+
+    def _deliver_to_many(
+        self, item: SyncOut | UnavailableOut | EphemeralOut | HeadsOut | SubscribeOut
+    ) -> None:
+        shared: bytes | None = None
+        for number in item.connections:
+            connection = self._connections.get(number)
+            if connection is None or connection.session is None:
+                continue
+            shared = shared or connection.session.encode(item)
+            connection.session.deliver(item, shared)
+            self._carry_out(connection)
+        if isinstance(item, SyncOut) and item.edited_at and shared is not None:
+            self._metrics.edit_to_peer_seconds.observe(max(0.0, time.time() - item.edited_at))
+
+    def _credit(self, number: int, size: int) -> None:
+        self._held_bytes -= size
+        connection = self._connections.get(number)
+        if connection is not None:
+            connection.uncredited_bytes -= size
+            self._throttle(connection)
+        else:
+            self._throttle_all()
+
+    # -- bounds and time
+
+    def _throttle(self, connection: ClientConnection) -> None:
+        session = connection.session
+        held = connection.uncredited_bytes + (session.queued_bytes if session else 0)
+        if connection.is_paused:
+            if held <= self.limits.inbound_bytes // 2 and not self._all_paused:
+                connection.throttle(pause=False)
+        elif held > self.limits.inbound_bytes or (self._all_paused and held):
+            connection.throttle(pause=True)
+        self._throttle_all()
+
+    def _throttle_all(self) -> None:
+        """Stop reading every socket while all of them together hold too much."""
+        everything = self._held_bytes > self.limits.gateway_inbound_bytes
+        if everything != self._all_paused and (
+            everything or self._held_bytes <= self.limits.gateway_inbound_bytes // 2
+        ):
+            self._all_paused = everything
+            for each in self._connections.values():
+                if everything or each.uncredited_bytes <= self.limits.inbound_bytes // 2:
+                    each.throttle(pause=everything)
+
+    async def _ticks(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = self._now()
+            for connection in list(self._connections.values()):
+                self._look_after(connection, now)
+            for address in [a for a in self._creations if a not in self._per_address]:
+                if self._creations[address].is_full(now):
+                    del self._creations[address]
+
+    def _look_after(self, connection: ClientConnection, now: float) -> None:
+        session = connection.session
+        if session is None or session.peer_id is None:
+            if now - connection.connected_at > self.limits.handshake_seconds:
+                if session is not None:
+                    session.close(CloseReason.HANDSHAKE_TIMEOUT)
+                    self._carry_out(connection)
+                connection.abort(CloseReason.HANDSHAKE_TIMEOUT.label)
+            return
+        session.recheck(now)
+        self._carry_out(connection)
+        if connection.is_paused:
+            return
+        if now - connection.heard_at > SILENCE_SECONDS:
+            self._metrics.refusals.inc(CloseReason.SILENT.label)
+            connection.abort(CloseReason.SILENT.label)
+        elif now - max(connection.heard_at, connection.pinged_at) > PING_SECONDS:
+            connection.ping(now)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _response(status: HTTPStatus, text: str) -> Response:
+    body = text.encode()
+    headers = Headers(
+        [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+    )
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        headers["Retry-After"] = "5"
+    return Response(status.value, status.phrase, headers, body)
+
+
+def _is_own_origin(origin: str | None) -> bool:
+    """No Origin (not a browser), or a page of this machine."""
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).hostname in _LOOPBACK_NAMES
+    except ValueError:
+        return False

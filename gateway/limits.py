@@ -1,0 +1,70 @@
+"""Bounds on what one connection, address or gateway may take, with their defaults.
+
+Two rules sets: `Limits()` for a server on loopback or with authentication, and
+`anonymous_limits` for one that strangers can reach. What happens at each bound is said here and
+tested in tests/gateway.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+
+def _limit(default: Any, anonymous: Any, text: str) -> Any:
+    return field(default=default, metadata={"anonymous": anonymous, "text": text})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All bounds of a gateway; sizes in bytes, times in seconds."""
+
+    max_frame_bytes: int = _limit(
+        100 * 1024 * 1024, 100 * 1024 * 1024, "largest message; a longer one closes the socket"
+    )
+    inbound_bytes: int = _limit(
+        8 * 1024 * 1024,
+        8 * 1024 * 1024,
+        "unprocessed input per connection; above it the socket is not read",
+    )
+    outbound_bytes: int = _limit(
+        32 * 1024 * 1024,
+        32 * 1024 * 1024,
+        "unsent output per connection; above it the socket is closed, broadcasts are dropped"
+        " at a quarter of it",
+    )
+    gateway_inbound_bytes: int = _limit(
+        256 * 1024 * 1024,
+        256 * 1024 * 1024,
+        "unprocessed input of all connections; above it no socket is read",
+    )
+    handshake_seconds: float = _limit(
+        10.0, 10.0, "from connect to a valid join; later the socket is closed"
+    )
+    max_connections: int = _limit(50_000, 1_000, "sockets; more get HTTP 503")
+    max_connections_per_address: int = _limit(
+        50_000, 50, "sockets per client address; more get HTTP 429"
+    )
+    max_documents_per_connection: int = _limit(
+        10_000, 1_000, "documents a connection has open; more get doc-unavailable"
+    )
+    creations_per_minute: int = _limit(
+        0, 60, "documents created per client address; more are not created; 0: no bound"
+    )
+
+
+def anonymous_limits(limits: Limits) -> Limits:
+    """The same limits with the stricter of each and what strangers get."""
+    changes = {}
+    for each in fields(Limits):
+        current, anonymous = getattr(limits, each.name), each.metadata["anonymous"]
+        changes[each.name] = anonymous if current == 0 else min(current, anonymous)
+    return replace(limits, **changes)
+
+
+def table(limits: Limits) -> str:
+    """The limits as lines of text, for the start-up message and the docs."""
+    lines = []
+    for each in fields(Limits):
+        value = getattr(limits, each.name)
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        lines.append(f"  {each.name:30} {shown:>13}  {each.metadata['text']}")
+    return "\n".join(lines)

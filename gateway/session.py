@@ -1,0 +1,677 @@
+"""One client's conversation: from the first frame to the last, without a socket.
+
+Sans-IO. Frames, decisions, items of the bus and `now` in; effects out of `take_effects`.
+
+States: JOINING (only a `join` is taken), OPEN, CLOSED. Invariants:
+- After the join every message must carry the id that joined; others are dropped and counted
+  (JavaScript clients gossip other people's broadcasts back, PROTOCOL 4.1).
+- Per document, messages reach the shard in the order in which they came, and none before access
+  was decided. None is dropped without doc-unavailable (PROTOCOL 0.1).
+- Document ids are canonical behind this module; the client gets back its own spelling.
+- A shard hears of the connection (`Open`) before anything else of it.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from amsync.errors import InvalidDocumentId, RemoteProtocolError
+from amsync.gateway.limits import Limits
+from amsync.ids import DocumentId, base58check_encode, parse_document_id, shard_of, shard_of_storage
+from amsync.protocol import codec
+from amsync.protocol.access import Access, Grant
+from amsync.protocol.codec import UnknownMessageType
+from amsync.protocol.envelope import (
+    AccessIn,
+    Addressed,
+    Close,
+    EphemeralIn,
+    EphemeralOut,
+    Greet,
+    HeadsIn,
+    HeadsOut,
+    Inbound,
+    Offer,
+    OfferDone,
+    Open,
+    SubscribeIn,
+    SubscribeOut,
+    SyncIn,
+    SyncOut,
+    UnavailableIn,
+    UnavailableOut,
+)
+from amsync.protocol.messages import (
+    PROTOCOL_VERSION,
+    DocUnavailable,
+    Ephemeral,
+    Join,
+    Leave,
+    Message,
+    PeerError,
+    RemoteHeads,
+    RemoteHeadsChanged,
+    RemoteSubscriptionChange,
+    Spelling,
+    Sync,
+)
+
+MAX_JOIN_BYTES = 64 * 1024
+MAX_SUBSCRIPTIONS = 1_000
+
+
+class CloseReason(enum.Enum):
+    """Why we close a socket: metric label, close code and the text that the client logs.
+
+    Clients ignore codes and come back (PROTOCOL 1.4); the codes are for people.
+    """
+
+    NOT_JOIN = ("not_join", 1002, "expected a join message")
+    VERSION = ("version", 1002, "unsupported protocol version")
+    SECOND_JOIN = ("second_join", 1002, "already joined")
+    BAD_FRAME = ("bad_frame", 1003, "frame is not a message")
+    TEXT_FRAME = ("text_frame", 1003, "frames must be binary")
+    BAD_JOIN = ("bad_join", 1002, "join message is not valid")
+    REPLACED = ("replaced", 1001, "the peer has connected again")
+    SLOW = ("slow", 1013, "too much unsent output")
+    HANDSHAKE_TIMEOUT = ("handshake_timeout", 1002, "no join message in time")
+    SILENT = ("silent", 1001, "no sign of life")
+    SHUTDOWN = ("shutdown", 1012, "server is going away")
+
+    @property
+    def label(self) -> str:
+        """Bounded label for metrics."""
+        return str(self.value[0])
+
+    @property
+    def code(self) -> int:
+        """WebSocket close code."""
+        return int(self.value[1])
+
+    @property
+    def text(self) -> str:
+        """What the client is told."""
+        return str(self.value[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put a frame on the socket: `shared` + the connection's target suffix.
+
+    `kind` is the message type, for metrics; `droppable` frames go first under pressure.
+    """
+
+    kind: str
+    shared: bytes
+    droppable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Put an item into a shard's stream. `size` counts against the connection's inbound bound."""
+
+    shard: int
+    item: Inbound
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Have access to these documents decided; answer with `decided`."""
+
+    documents: tuple[DocumentId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The client has joined; another live connection of the same peer must go."""
+
+    peer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSocket:
+    """Send what is queued, then close."""
+
+    reason: CloseReason
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Something refused, for the counters."""
+
+    reason: str
+
+
+Effect = Send | Forward | Ask | Joined | CloseSocket | Count
+
+
+class Creations:
+    """How many documents may still be created; the same object for a whole client address."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._tokens = float(per_minute)
+        self._at: float | None = None
+
+    def take(self, now: float) -> bool:
+        """Reserve one creation; False if there is none left."""
+        if self._per_minute == 0:
+            return True
+        elapsed = 0.0 if self._at is None else now - self._at
+        self._at = now
+        self._tokens = min(self._per_minute, self._tokens + elapsed * self._per_minute / 60)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def is_full(self, now: float) -> bool:
+        """Nothing is spent: forgetting this object would change nothing."""
+        if self._at is None or self._per_minute == 0:
+            return True
+        refilled = self._tokens + (now - self._at) * self._per_minute / 60
+        return refilled >= self._per_minute
+
+    def give_back(self) -> None:
+        """The reserved creation did not happen."""
+        self._tokens = min(self._per_minute, self._tokens + 1)
+
+
+@dataclass(slots=True)
+class OpenDocument:
+    """A document as this connection sees it."""
+
+    spelling: Spelling
+    grant: Grant | None = None
+    asking: bool = False
+    reserved_creation: bool = False
+    queue: deque[tuple[Message, int]] = field(default_factory=deque)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What all sessions of a gateway share.
+
+    `decide` answers at once, or None: then the session emits `Ask`.
+    """
+
+    server_peer_id: str
+    storage_id: str | None
+    shard_count: int
+    limits: Limits
+    decide: Callable[[str, DocumentId], Grant | None]
+    may_announce: bool
+
+
+class _State(enum.Enum):
+    JOINING = 1
+    OPEN = 2
+    CLOSED = 3
+
+
+class PeerSession:
+    """See the module's text.
+
+    Args:
+        connection: Number of this connection, unique within the gateway's incarnation.
+        creations: Shared by the connections of one client address.
+    """
+
+    def __init__(self, connection: int, settings: SessionSettings, creations: Creations) -> None:
+        self.connection = connection
+        self.peer_id: str | None = None
+        self.target_suffix = codec.target_suffix("")
+        self.queued_bytes = 0
+        self._settings = settings
+        self._creations = creations
+        self._state = _State.JOINING
+        self._storage_id: str | None = None
+        self._documents: dict[DocumentId, OpenDocument] = {}
+        self._canonical: dict[Spelling, DocumentId] = {}
+        self._shards: set[int] = set()
+        self._subscriptions: dict[str, None] = {}
+        self._offers: dict[int, set[DocumentId]] = {}
+        self._last_broadcast: tuple[str, int] = ("", -1)
+        self._effects: list[Effect] = []
+
+    @property
+    def is_open(self) -> bool:
+        """The client has joined and is not closed."""
+        return self._state is _State.OPEN
+
+    @property
+    def document_count(self) -> int:
+        """Documents that this connection has open."""
+        return len(self._documents)
+
+    def take_effects(self) -> list[Effect]:
+        """What has to be done since the last call, in order."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    # -- from the socket
+
+    def receive(self, frame: bytes, now: float) -> str:
+        """Take a binary frame; returns its message type, for metrics."""
+        if self._state is _State.CLOSED:
+            return "after_close"
+        if self._state is _State.JOINING and len(frame) > MAX_JOIN_BYTES:
+            self._close(CloseReason.BAD_JOIN)
+            return "oversized_join"
+        try:
+            message = codec.decode(frame)
+        except UnknownMessageType:
+            if self._state is _State.JOINING:
+                self._close(CloseReason.NOT_JOIN)
+            else:
+                self._count("unknown_type")
+            return "unknown"
+        except RemoteProtocolError as error:
+            # A lost sync message would become an endless loop; a new connection heals it.
+            self._count(error.reason)
+            joining = self._state is _State.JOINING and error.reason == "bad_field"
+            self._close(CloseReason.BAD_JOIN if joining else CloseReason.BAD_FRAME)
+            return "undecodable"
+        if self._state is _State.JOINING:
+            self._join(message)
+        else:
+            self._message(message, len(frame), now)
+        if isinstance(message, Sync):
+            return "request" if message.is_request else "sync"
+        return _TYPES[type(message)]
+
+    def receive_text(self) -> None:
+        """Take a text frame: no client sends any."""
+        self._close(CloseReason.TEXT_FRAME)
+
+    def close(self, reason: CloseReason) -> None:
+        """End the session from our side; `disconnected` still has to follow."""
+        self._close(reason)
+
+    def disconnected(self) -> None:
+        """The socket is gone: tell every shard that knows the connection."""
+        self._state = _State.CLOSED
+        for shard in sorted(self._shards):
+            self._effects.append(Forward(shard, Close(self.connection), 0))
+        self._shards.clear()
+        self._documents.clear()
+        self._canonical.clear()
+
+    # -- from access control
+
+    def decided(self, document_id: DocumentId, grant: Grant, now: float) -> None:
+        """Access to a document was decided, for the first time or anew."""
+        if self._state is not _State.OPEN:
+            return
+        document = self._documents.get(document_id)
+        if document is not None:
+            self._granted(document_id, document, grant, now)
+        for shard in [s for s, documents in self._offers.items() if document_id in documents]:
+            self._offer_decided(shard, document_id, grant)
+
+    def recheck(self, now: float, *, everything: bool = False) -> None:
+        """Have decisions made again whose time is over, or all of them."""
+        due = [
+            document_id
+            for document_id, document in self._documents.items()
+            if document.grant is not None
+            and not document.asking
+            and (everything or document.grant.expires_at <= now)
+        ]
+        self._ask(due)
+
+    # -- from the bus
+
+    def deliver(self, item: Addressed, shared: bytes | None = None) -> None:
+        """Send an item of a shard on to the client.
+
+        `shared` is the item encoded for the canonical spelling, by the caller for all of its
+        connections at once; it is encoded here when missing or when the client spells otherwise.
+        """
+        if self._state is not _State.OPEN:
+            return
+        if isinstance(item, SubscribeOut):
+            self._effects.append(Send("remote-subscription-change", shared or self.encode(item)))
+            return
+        document = self._documents.get(item.document_id)
+        if document is None or (document.grant and document.grant.access == Access.NONE):
+            return  # access was lost while this was on its way
+        if document.reserved_creation and isinstance(item, SyncOut | UnavailableOut):
+            document.reserved_creation = False
+            if not (isinstance(item, SyncOut) and item.created):
+                self._creations.give_back()
+        if shared is None or document.spelling != item.document_id:
+            shared = self.encode(item, document.spelling)
+        self._effects.append(
+            Send(_KINDS[type(item)], shared, droppable=isinstance(item, EphemeralOut))
+        )
+
+    def encode(self, item: Addressed, spelling: Spelling | None = None) -> bytes:
+        """Encode all of an item but its target."""
+        me = self._settings.server_peer_id
+        match item:
+            case SubscribeOut():
+                return codec.encode_remote_subscription_change(
+                    me, tuple(item.add), tuple(item.remove)
+                )
+            case SyncOut():
+                return codec.encode_sync(me, spelling or item.document_id, item.data)
+            case UnavailableOut():
+                return codec.encode_doc_unavailable(me, spelling or item.document_id)
+            case EphemeralOut():
+                return codec.encode_ephemeral(
+                    item.sender_id,
+                    spelling or item.document_id,
+                    item.session_id,
+                    item.count,
+                    item.data,
+                )
+            case HeadsOut():
+                heads = RemoteHeads(item.storage_id, tuple(item.heads), item.timestamp)
+                return codec.encode_remote_heads_changed(me, spelling or item.document_id, heads)
+
+    def offered(self, shard: int, offer: Offer) -> None:
+        """A shard has documents that the client could be told of."""
+        if self._state is not _State.OPEN:
+            return
+        unknown: list[DocumentId] = []
+        self._offers[shard] = pending = set()
+        for document_id in map(DocumentId, offer.documents):
+            if document_id in self._documents or not self._has_room():
+                continue
+            grant = self._settings.decide(self.peer_id or "", document_id)
+            if grant is None:
+                pending.add(document_id)
+                unknown.append(document_id)
+            elif grant.announce:
+                self._greet(shard, document_id, grant)
+        if unknown:
+            self._effects.append(Ask(tuple(unknown)))
+        else:
+            self._offer_done(shard)
+
+    # -- joining
+
+    def _join(self, message: Message) -> None:
+        if not isinstance(message, Join):
+            self._close(CloseReason.NOT_JOIN)
+            return
+        self.target_suffix = codec.target_suffix(message.sender_id)
+        if PROTOCOL_VERSION not in message.versions:
+            self._close(CloseReason.VERSION)
+            return
+        self.peer_id = message.sender_id
+        if not message.is_ephemeral:
+            self._storage_id = message.storage_id
+        self._state = _State.OPEN
+        settings = self._settings
+        self._effects.append(Joined(message.sender_id))
+        self._effects.append(
+            Send("peer", codec.encode_peer(settings.server_peer_id, settings.storage_id))
+        )
+        if settings.may_announce:
+            for shard in range(settings.shard_count):
+                self._introduce(shard)
+
+    def _introduce(self, shard: int) -> None:
+        if shard in self._shards:
+            return
+        self._shards.add(shard)
+        opened = Open(
+            self.connection,
+            self.peer_id or "",
+            self._storage_id,
+            self._settings.may_announce,
+            tuple(self._subscriptions),
+        )
+        self._effects.append(Forward(shard, opened, 0))
+
+    # -- messages
+
+    def _message(self, message: Message, size: int, now: float) -> None:
+        if isinstance(message, Join):
+            self._close(CloseReason.SECOND_JOIN)
+            return
+        if message.sender_id != self.peer_id:
+            # PeerError of samod has no sender; it only says that the socket closes.
+            self._count("other_sender" if message.sender_id else "peer_error")
+            return
+        match message:
+            case RemoteSubscriptionChange():
+                self._subscribe(message)
+            case Leave() | PeerError():
+                self._count("peer_error" if isinstance(message, PeerError) else "leave")
+            case Ephemeral() if not self._is_new(message):
+                self._count("repeated_ephemeral")
+            case _:
+                self._document_message(message, size, now)
+
+    def _is_new(self, message: Ephemeral) -> bool:
+        session_id, count = self._last_broadcast
+        if session_id == message.session_id and message.count <= count:
+            return False
+        self._last_broadcast = (message.session_id, message.count)
+        return True
+
+    def _document_message(
+        self,
+        message: Sync | DocUnavailable | Ephemeral | RemoteHeadsChanged,
+        size: int,
+        now: float,
+    ) -> None:
+        spelling = message.document_id
+        document_id = self._canonical.get(spelling)
+        if document_id is None:
+            document_id = self._open_document(message, spelling)
+            if document_id is None:
+                return
+        document = self._documents[document_id]
+        if document.spelling != spelling:
+            # One spelling at a time, or a client could grow the table with upper and lower case.
+            self._canonical.pop(document.spelling, None)
+            document.spelling = spelling
+        if document.grant is None:
+            document.queue.append((message, size))
+            self.queued_bytes += size
+            self._ask([document_id])
+        else:
+            self._pass(document_id, document, message, size, now)
+
+    def _open_document(self, message: Message, spelling: Spelling) -> DocumentId | None:
+        try:
+            document_id = _canonical(spelling)
+        except InvalidDocumentId:
+            self._count("bad_document_id")
+            self._refuse(message, spelling)
+            return None
+        if document_id not in self._documents:
+            if not self._has_room():
+                self._count("too_many_documents")
+                self._refuse(message, spelling)
+                return None
+            grant = self._settings.decide(self.peer_id or "", document_id)
+            self._documents[document_id] = OpenDocument(spelling, grant)
+        self._canonical[spelling] = document_id
+        return document_id
+
+    def _has_room(self) -> bool:
+        return len(self._documents) < self._settings.limits.max_documents_per_connection
+
+    def _refuse(self, message: Message, spelling: Spelling) -> None:
+        if isinstance(message, Sync) and len(spelling) <= codec.LARGE_FRAME_BYTES:
+            me = self._settings.server_peer_id
+            shared = codec.encode_doc_unavailable(me, spelling)
+            self._effects.append(Send("doc-unavailable", shared))
+
+    def _pass(
+        self,
+        document_id: DocumentId,
+        document: OpenDocument,
+        message: Message,
+        size: int,
+        now: float,
+    ) -> None:
+        assert document.grant is not None
+        access = document.grant.access
+        if access == Access.NONE:
+            self._count("access_denied")
+            self._refuse(message, document.spelling)
+            return
+        shard = shard_of(document_id, self._settings.shard_count)
+        for item in self._items(document_id, document, message, access, now):
+            self._introduce(shard)
+            self._effects.append(Forward(shard, item, size))
+
+    def _items(
+        self,
+        document_id: DocumentId,
+        document: OpenDocument,
+        message: Message,
+        access: Access,
+        now: float,
+    ) -> list[Inbound]:
+        match message:
+            case Sync():
+                may_create = access >= Access.WRITE and self._reserve(document, now)
+                return [
+                    SyncIn(
+                        self.connection,
+                        document_id,
+                        int(access),
+                        may_create,
+                        message.is_request,
+                        message.data,
+                    )
+                ]
+            case DocUnavailable():
+                return [UnavailableIn(self.connection, document_id)]
+            case Ephemeral():
+                me = self._settings.server_peer_id
+                target = None if message.target_id == me else message.target_id
+                return [
+                    EphemeralIn(
+                        self.connection,
+                        document_id,
+                        message.session_id,
+                        message.count,
+                        message.data,
+                        target,
+                    )
+                ]
+            case RemoteHeadsChanged():
+                return [
+                    HeadsIn(self.connection, document_id, h.storage_id, h.heads, h.timestamp)
+                    for h in message.heads
+                ]
+            case _:
+                return []
+
+    def _reserve(self, document: OpenDocument, now: float) -> bool:
+        if document.reserved_creation:
+            return True
+        document.reserved_creation = self._creations.take(now)
+        if not document.reserved_creation:
+            self._count("creation_rate")
+        return document.reserved_creation
+
+    def _subscribe(self, message: RemoteSubscriptionChange) -> None:
+        if len(self._subscriptions) + len(message.add) > MAX_SUBSCRIPTIONS:
+            self._count("too_many_subscriptions")
+            return
+        for storage_id in message.add:
+            self._subscriptions[storage_id] = None
+        for storage_id in message.remove:
+            self._subscriptions.pop(storage_id, None)
+        count = self._settings.shard_count
+        speakers = {shard_of_storage(s, count) for s in (*message.add, *message.remove)}
+        for shard in sorted(speakers):
+            self._introduce(shard)
+        item = SubscribeIn(self.connection, message.add, message.remove)
+        for shard in sorted(self._shards):
+            self._effects.append(Forward(shard, item, 0))
+
+    # -- access
+
+    def _ask(self, document_ids: list[DocumentId]) -> None:
+        fresh = [d for d in document_ids if not self._documents[d].asking]
+        for document_id in fresh:
+            self._documents[document_id].asking = True
+        if fresh:
+            self._effects.append(Ask(tuple(fresh)))
+
+    def _granted(
+        self, document_id: DocumentId, document: OpenDocument, grant: Grant, now: float
+    ) -> None:
+        before, document.grant = document.grant, grant
+        document.asking = False
+        if before is not None and before.access != grant.access:
+            shard = shard_of(document_id, self._settings.shard_count)
+            if shard in self._shards:
+                item = AccessIn(self.connection, document_id, int(grant.access))
+                self._effects.append(Forward(shard, item, 0))
+            if grant.access == Access.NONE:
+                me = self._settings.server_peer_id
+                shared = codec.encode_doc_unavailable(me, document.spelling)
+                self._effects.append(Send("doc-unavailable", shared))
+        while document.queue:
+            message, size = document.queue.popleft()
+            self.queued_bytes -= size
+            self._pass(document_id, document, message, size, now)
+
+    def _greet(self, shard: int, document_id: DocumentId, grant: Grant) -> None:
+        self._documents[document_id] = OpenDocument(document_id, grant)
+        self._canonical[document_id] = document_id
+        item = Greet(self.connection, document_id, int(grant.access))
+        self._effects.append(Forward(shard, item, 0))
+
+    def _offer_decided(self, shard: int, document_id: DocumentId, grant: Grant) -> None:
+        pending = self._offers[shard]
+        pending.discard(document_id)
+        if grant.announce and document_id not in self._documents:
+            self._greet(shard, document_id, grant)
+        if not pending:
+            self._offer_done(shard)
+
+    def _offer_done(self, shard: int) -> None:
+        del self._offers[shard]
+        self._effects.append(Forward(shard, OfferDone(self.connection), 0))
+
+    # -- ends
+
+    def _close(self, reason: CloseReason) -> None:
+        if self._state is _State.CLOSED:
+            return
+        self._state = _State.CLOSED
+        me = self._settings.server_peer_id
+        self._effects.append(Send("error", codec.encode_error(me, reason.text)))
+        self._effects.append(CloseSocket(reason))
+
+    def _count(self, reason: str) -> None:
+        self._effects.append(Count(reason))
+
+
+_TYPES: dict[type, str] = {
+    Join: "join",
+    Leave: "leave",
+    PeerError: "error",
+    DocUnavailable: "doc-unavailable",
+    Ephemeral: "ephemeral",
+    RemoteSubscriptionChange: "remote-subscription-change",
+    RemoteHeadsChanged: "remote-heads-changed",
+}
+_KINDS: dict[type, str] = {
+    SyncOut: "sync",
+    UnavailableOut: "doc-unavailable",
+    EphemeralOut: "ephemeral",
+    HeadsOut: "remote-heads-changed",
+}
+
+
+def _canonical(spelling: Spelling) -> DocumentId:
+    if isinstance(spelling, bytes):
+        if not 1 <= len(spelling) <= 64:
+            raise InvalidDocumentId(f"document id has {len(spelling)} bytes, allowed are 1 to 64")
+        return DocumentId(base58check_encode(spelling))
+    return parse_document_id(spelling)

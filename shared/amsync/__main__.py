@@ -1,0 +1,5 @@
+"""`python -m amsync`."""
+
+from amsync.cli import main
+
+main()

@@ -1,0 +1,222 @@
+"""The native engine: the official `automerge` crate behind a batch-shaped interface.
+
+Every call releases the GIL, catches panics and raises only the errors named here. Bytes that
+come out are new `bytes`; nothing that goes in is kept by reference.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+__all__ = [
+    "Document",
+    "EngineError",
+    "EnginePanic",
+    "Fault",
+    "InvalidChunk",
+    "Outcome",
+    "Replica",
+    "__version__",
+    "build_document",
+    "compact",
+    "initial_change",
+    "inspect",
+]
+
+__version__: str
+"""Version of the automerge crate inside, as `0.12.0`."""
+
+class EngineError(Exception):
+    """Root of the errors of this module."""
+
+class InvalidChunk(EngineError):
+    """Bytes are not automerge chunks that this document can take; nothing was applied.
+
+    `args` is (reason, detail); reason is one of the labels of `Fault.reason`.
+    """
+
+class EnginePanic(EngineError):
+    """The crate panicked. The object that was called is unusable; drop it and load again."""
+
+@final
+class Fault:
+    """One message that was refused whole, or a loop that was noticed.
+
+    `reason` is a bounded label:
+    malformed, too_large, bloom, checksum, chunk_type, sequence, duplicate_sequence, op_id,
+    unknown_actor, unknown_object (an operation in an object that does not exist),
+    rows (a run-length column that claims too many rows),
+    loop_reset (the exchange repeats itself; the peer's state was renewed with a reset),
+    loop (it repeats itself again after a reset; the peer was silenced).
+    """
+
+    @property
+    def peer(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+
+@final
+class Outcome:
+    """What one batch did to a document.
+
+    The caller makes `chunks` durable before any of `messages` leaves the process: messages
+    name heads that are durable only then.
+    """
+
+    @property
+    def messages(self) -> list[tuple[bytes, list[int]]]:
+        """Sync messages, each with the peers it goes to; equal bytes appear once."""
+
+    @property
+    def chunks(self) -> list[bytes]:
+        """New self-contained chunks to persist, in an order in which they can be loaded."""
+
+    @property
+    def heads(self) -> list[bytes]:
+        """Heads after the batch, 32 bytes each, sorted."""
+
+    @property
+    def peer_heads(self) -> list[tuple[int, list[bytes]]]:
+        """Peers added with `track_heads` whose heads changed in this batch, with the new ones."""
+
+    @property
+    def faults(self) -> list[Fault]: ...
+
+@final
+class Document:
+    """One open document and the sync state of each of its peers.
+
+    A peer is an int that the caller chooses. Not thread-safe: one call at a time.
+
+    Args of the constructor:
+        window: At most so many unanswered messages with changes per peer; what comes later
+            is sent as one message when an answer arrives.
+        loop_limit: So many consecutive exchanges without progress renew the state with a reset.
+    """
+
+    def __new__(cls, *, window: int = 8, loop_limit: int = 3) -> Document: ...
+    @staticmethod
+    def load(
+        blobs: Sequence[bytes], *, window: int = 8, loop_limit: int = 3
+    ) -> tuple[Document, list[tuple[int, str]]]:
+        """Load from stored blobs, each with one or more chunks, in any order; duplicates are fine.
+
+        Returns the document and (index of the blob, what is wrong) for each blob that has a
+        bad part; the good chunks of it, and all others, are loaded all the same.
+        Raises EnginePanic only.
+        """
+
+    def heads(self) -> list[bytes]: ...
+    def change_count(self) -> int:
+        """Changes applied, without queued ones that wait for a dependency."""
+
+    def queued_count(self) -> int: ...
+    def size_bytes(self) -> int:
+        """Estimate of the memory held: grows with changes, ops and saved size; cheap to call."""
+
+    def add_peer(self, peer: int, *, read_only: bool = False, track_heads: bool = False) -> None:
+        """Start a fresh state for a peer; replaces one that exists.
+
+        read_only: we take no changes from it (it is told so by the protocol's flag).
+        """
+
+    def remove_peer(self, peer: int) -> None:
+        """Forget a peer; unknown peers are ignored."""
+
+    def set_read_only(self, peer: int, read_only: bool) -> None:
+        """Change the role; turning it off arms a reset, so that the peer sends again."""
+
+    def reset_peer(self, peer: int) -> None:
+        """Renew the state as one that may have lost an inbound message, and emit the reset.
+
+        SYNC_RESET if the peer's capabilities show it, else empty heads followed at once by the
+        real ones. The messages come with the next `sync`.
+        """
+
+    def sync(self, batch: Sequence[tuple[int, bytes]], hello: Sequence[int] = ()) -> Outcome:
+        """Take messages from peers, in order, then generate for every peer that is owed one.
+
+        `hello` names peers (already added) to whom a first message is sent unasked. Peers that
+        were added but never spoke nor were greeted get nothing.
+        Raises KeyError for a peer that was not added, EnginePanic.
+        """
+
+    def apply(self, blob: bytes) -> Outcome:
+        """Take in changes or a saved document from the application, all or nothing.
+
+        Same checks as for peers. Changes whose dependencies are missing are refused with reason
+        `missing_dependency`. Messages for the peers come with the outcome.
+        Raises InvalidChunk, EnginePanic.
+        """
+
+    def save(self) -> bytes:
+        """The whole document as one chunk, without queued changes."""
+
+    def value(self) -> object:
+        """The current value as dict, list, str, int, float, bool, None, bytes, datetime (UTC).
+
+        Raises ValueError if it is nested deeper than 256 levels, EnginePanic.
+        """
+
+def initial_change() -> bytes:
+    """One change without operations, with a fixed actor and time: always the same bytes."""
+
+def build_document(data: object) -> bytes:
+    """Save a new document made of a dict with str keys; strings become text objects.
+
+    Takes dict, list, tuple, str, int (64 bit), float, bool, None, bytes, datetime.
+    Raises TypeError or ValueError with the path of the value that doesn't fit.
+    """
+
+def inspect(blob: bytes) -> tuple[list[bytes], int, int]:
+    """Heads, number of changes and number of changes with missing dependencies of one blob.
+
+    Raises InvalidChunk if any part of it doesn't load, EnginePanic.
+    """
+
+def compact(blobs: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
+    """Merge blobs into one snapshot and prove it: reload it and find every change in it.
+
+    Returns (snapshot, heads). Raises InvalidChunk with reason `orphans` if a change waits for a
+    dependency, `unverified` if the snapshot lacks a change, other reasons if a blob has a bad
+    part; EnginePanic. Nothing may be deleted then.
+    """
+
+@final
+class Replica:
+    """A client's copy of one document, for load generators and tests.
+
+    Uses the crate's own sync, as clients do. `v1` never tells that it can take v2 messages.
+    """
+
+    def __new__(cls, actor: bytes | None = None, *, v1: bool = False) -> Replica: ...
+    @staticmethod
+    def load(data: bytes, actor: bytes | None = None, *, v1: bool = False) -> Replica: ...
+    def put(self, key: str, value: object) -> None:
+        """Set a scalar (str, int, float, bool, None, bytes) at the root, as one change."""
+
+    def splice(self, key: str, position: int, delete: int, text: str) -> None:
+        """Edit the text object at the root key, made when missing, as one change."""
+
+    def empty_change(self) -> None: ...
+    def edit_at(self, heads: Sequence[bytes], key: str, value: object) -> None:
+        """Set a scalar as if at older heads (isolate, as JavaScript's changeAt does)."""
+
+    def merge(self, other: Replica) -> None: ...
+    def value(self) -> object: ...
+    def heads(self) -> list[bytes]: ...
+    def has(self, change_hash: bytes) -> bool: ...
+    def save(self) -> bytes: ...
+    def changes(self) -> list[bytes]:
+        """All changes as raw uncompressed chunks, dependencies first."""
+
+    def connect(self, peer: int, state: bytes | None = None) -> None:
+        """Start a sync state with a peer, fresh or from an encoded one; replaces one that exists."""
+
+    def disconnect(self, peer: int) -> bytes | None:
+        """End it; returns the encoded state, or None if there was none."""
+
+    def generate(self, peer: int) -> bytes | None: ...
+    def receive(self, peer: int, message: bytes) -> None:
+        """Raises InvalidChunk, EnginePanic."""

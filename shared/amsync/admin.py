@@ -1,0 +1,62 @@
+"""The HTTP port for operators: /healthz, /readyz, /metrics. It changes nothing.
+
+`/healthz` says that the process runs its loop, `/readyz` that it should get traffic; both say
+why not. The operator's page and the REST API will live here too.
+"""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from amsync.metrics import Metrics
+
+
+class AdminServer:
+    """Serves the port; `reasons` returns what speaks against readiness, empty if ready.
+
+    `refresh` brings the gauges up to date, before each scrape.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        reasons: Callable[[], list[str]],
+        refresh: Callable[[], None],
+    ) -> None:
+        self._metrics, self._reasons, self._refresh = metrics, reasons, refresh
+        application = web.Application()
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
+        application.router.add_get("/metrics", self._get_metrics)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port.
+
+        Raises:
+            OSError: The address can't be listened on.
+        """
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port, reuse_address=True)
+        await site.start()
+        address: tuple[str, int] = self._runner.addresses[0][:2]
+        return address[1]
+
+    async def stop(self) -> None:
+        """Close the port."""
+        await self._runner.cleanup()
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        reasons = self._reasons()
+        status = "not ready" if reasons else "ready"
+        return web.json_response(
+            {"status": status, "reasons": reasons}, status=503 if reasons else 200
+        )
+
+    async def _get_metrics(self, _request: web.Request) -> web.Response:
+        self._refresh()
+        body, content_type = self._metrics.exposition()
+        return web.Response(body=body, headers={"Content-Type": content_type})

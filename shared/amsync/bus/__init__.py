@@ -1,0 +1,14 @@
+"""The streams between gateways and workers: one port, and an implementation in memory."""
+
+from amsync.bus.memory import MemoryBus
+from amsync.bus.port import Bus, Position, Reader, StreamEntry, gateway_stream, shard_stream
+
+__all__ = [
+    "Bus",
+    "MemoryBus",
+    "Position",
+    "Reader",
+    "StreamEntry",
+    "gateway_stream",
+    "shard_stream",
+]

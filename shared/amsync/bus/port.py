@@ -1,0 +1,87 @@
+"""The `Bus` port: append-only streams of opaque entries.
+
+Guarantees, held by every implementation and tested by one contract suite:
+- B1 Entries of one stream are read in the order of their positions, each once per reader, and
+  positions only grow.
+- B2 An append that returned is in the stream; one that raised is not; one that was cancelled
+  or lost its connection may be (writers number their entries, readers drop repetitions).
+- B3 A reader starts anywhere after a position that it names; entries stay until trimmed, so a
+  reader may start again at an older position.
+- B4 A stream has a byte bound. An append to a full stream raises `BusFull`, at once and without
+  taking the entry; an empty stream takes one entry of any size.
+- B5 The bus is a transport and not the truth: it may lose everything. `cluster_epoch` is a
+  random text that is then another one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Position = tuple[int, int]
+"""Where an entry stands in its stream; grows; (0, 0) is before the first."""
+
+START: Position = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """One entry as read."""
+
+    stream: str
+    position: Position
+    data: bytes
+
+
+class Reader(Protocol):
+    """Reads several streams for one consumer."""
+
+    def follow(self, stream: str, after: Position) -> None:
+        """Read a stream, from the first entry behind `after`; again for a stream to rewind."""
+
+    def unfollow(self, stream: str) -> None:
+        """Stop reading a stream; unknown names are ignored."""
+
+    async def read(self, max_bytes: int) -> Sequence[StreamEntry]:
+        """Wait until there is something, and return it: at least one entry, in stream order.
+
+        Stops before `max_bytes` would be passed, but for a single larger entry.
+        Raises BusError when the bus was closed or is out of reach.
+        """
+
+
+class Bus(Protocol):
+    """See the module's text for what holds."""
+
+    @property
+    def cluster_epoch(self) -> str:
+        """Changes when the bus has lost its streams."""
+
+    async def append(self, stream: str, data: bytes) -> Position:
+        """Add an entry.
+
+        Raises:
+            BusFull: The stream is at its bound; wait and append again.
+            BusError: Not known whether it was added; append again with the same sequence.
+        """
+
+    def reader(self) -> Reader:
+        """Make a reader that follows nothing yet."""
+
+    async def trim(self, stream: str, through: Position) -> None:
+        """Forget the entries up to and including a position."""
+
+    async def delete(self, stream: str) -> None:
+        """Forget a stream with all its entries."""
+
+    async def close(self) -> None:
+        """Release everything; reads that wait raise BusError."""
+
+
+def shard_stream(prefix: str, shard: int) -> str:
+    """Name of a shard's inbound stream; the braces keep a shard in one Redis Cluster slot."""
+    return f"{{{prefix}:s{shard}}}:in"
+
+
+def gateway_stream(prefix: str, incarnation: str) -> str:
+    """Name of one gateway's stream."""
+    return f"{{{prefix}:g{incarnation}}}:out"

@@ -1,0 +1,278 @@
+"""The `amsync` command.
+
+Exit status: 0 after a clean stop (SIGINT and SIGTERM included), 1 when the server failed, 2
+when it was asked for something impossible.
+"""
+
+import asyncio
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from amsync import config, logs
+from amsync.errors import AmsyncError, ConfigError, VolumeError
+from amsync.gateway.gateway import is_loopback
+from amsync.gateway.limits import Limits, table
+from amsync.node import EPHEMERAL, Ephemeral, Node, NodeOptions
+from amsync.protocol.access import Share
+from amsync.server import new_event_loop
+from amsync.tls import TLSConfig
+from amsync.version import __version__
+
+SECRETS = ("tls_key",)
+
+SNIPPET = """\
+import {{ Repo }} from "@automerge/automerge-repo"
+import {{ WebSocketClientAdapter }} from "@automerge/automerge-repo-network-websocket"
+
+const repo = new Repo({{ network: [new WebSocketClientAdapter("{url}")] }})
+await repo.networkSubsystem.whenReady()
+const handle = repo.create({{ hello: "world" }})
+console.log("created", handle.url)
+"""
+
+
+class Port(click.ParamType[int | None]):
+    """A port number, or `off` where that is allowed."""
+
+    name = "port"
+
+    def __init__(self, *, may_be_off: bool = False) -> None:
+        self._may_be_off = may_be_off
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Convert what was given."""
+        if self._may_be_off and str(value).lower() == "off":
+            return None
+        try:
+            port = int(value)
+        except ValueError:
+            port = -1
+        if not 0 <= port <= 65535:
+            allowed = "0 (any free) to 65535" + (", or off" if self._may_be_off else "")
+            self.fail(f"{value!r} is not a port; allowed are {allowed}", param, ctx)
+        return port
+
+
+def _load_config(ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    known = [p.name for p in ctx.command.params if p.name not in (None, "config", "help")]
+    try:
+        ctx.default_map = config.defaults(value, [k for k in known if k], SECRETS)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    return value
+
+
+def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """One option for each field of `Limits`; without a value the bind address decides."""
+    for each in reversed(fields(Limits)):
+        is_float = isinstance(each.default, float)
+        kind: click.ParamType[Any] = click.FloatRange(0) if is_float else click.IntRange(0)
+        command = click.option(
+            "--" + each.name.replace("_", "-"),
+            type=kind,
+            default=None,
+            envvar=config.variable(each.name),
+            help=f"{each.metadata['text']}  [default: {each.default:,}]",
+        )(command)
+    return command
+
+
+def _option(*names: str, **settings: Any) -> Callable[..., Any]:
+    """A click option with its environment variable, both shown in the help."""
+    name = max(names, key=len).split("/")[0].lstrip("-").replace("-", "_")
+    settings.setdefault("show_default", True)
+    return click.option(*names, envvar=config.variable(name), show_envvar=True, **settings)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="amsync")
+def cli() -> None:
+    """A sync server for automerge-repo clients."""
+
+
+@cli.command()
+@_option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    is_eager=True,
+    callback=_load_config,
+    help="TOML file with options; the command line and the environment win over it.",
+)
+@_option("--port", type=Port(), default="3030", help="Port for clients; 0 takes a free one.")
+@_option("--host", default="127.0.0.1", help="Address to listen on.")
+@_option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".automerge"),
+    help="Where documents are kept; created if missing.",
+)
+@_option(
+    "--auto-create-docs/--no-auto-create-docs",
+    default=True,
+    help="Create a document when somebody asks for an unknown one.",
+)
+@_option(
+    "--storage-id",
+    default=None,
+    help="Storage id told to clients; `ephemeral` tells none. Made and kept if not given.",
+)
+@_option("--tls-cert", default=None, help="Certificate chain: path or PEM text. Needs --tls-key.")
+@_option("--tls-key", default=None, help="Private key: path or PEM text.")
+@_option(
+    "--tls-minimum-version",
+    type=click.Choice(["TLSv1.2", "TLSv1.3"]),
+    default="TLSv1.2",
+    help="Oldest TLS version that clients may use.",
+)
+@_option(
+    "--admin-port",
+    type=Port(may_be_off=True),
+    default="3031",
+    help="Port for /healthz, /readyz, /metrics; 0 takes a free one, `off` none.",
+)
+@_option("--admin-host", default="127.0.0.1", help="Address of the admin port.")
+@_option(
+    "--share",
+    default="allow",
+    help="allow, announce, deny, or module:function, a callable (client_id, document_id).",
+)
+@_option(
+    "--allow-anonymous",
+    is_flag=True,
+    help="Let everybody in who reaches an address beyond loopback; stricter limits apply.",
+)
+@_option(
+    "--drain-seconds",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    help="Over how long sockets are closed at the end.",
+)
+@_option("--log-format", type=click.Choice(["console", "json"]), default="console", help="Of logs.")
+@_option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="What is logged.",
+)
+@_limit_options
+def serve(**given: Any) -> None:
+    """Serve the documents of one directory, all in this process."""
+    logs.configure(given["log_format"], given["log_level"])
+    try:
+        options = _node_options(given)
+        node = Node(options)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_serve(node))
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    except VolumeError as error:
+        _fail(f"data_dir={options.data_dir}: {error}")
+    except OSError as error:
+        _fail(f"can't listen on {options.host} port {options.port}: {error.strerror or error}")
+    except (AmsyncError, BaseExceptionGroup) as error:
+        _fail(f"the server failed: {error}")
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(1)
+
+
+def _node_options(given: dict[str, Any]) -> NodeOptions:
+    cert, key = given["tls_cert"], given["tls_key"]
+    if (cert is None) != (key is None):
+        missing = "tls_key" if key is None else "tls_cert"
+        raise ConfigError(f"{missing} is missing; --tls-cert and --tls-key go together")
+    tls = None if cert is None else TLSConfig(cert, key, given["tls_minimum_version"])
+    storage_id: str | Ephemeral | None = given["storage_id"]
+    if storage_id == "ephemeral":
+        storage_id = EPHEMERAL
+    limits = {f.name: given[f.name] for f in fields(Limits) if given[f.name] is not None}
+    return NodeOptions(
+        port=given["port"],
+        host=given["host"],
+        data_dir=given["data_dir"],
+        auto_create_docs=given["auto_create_docs"],
+        storage_id=storage_id,
+        tls=tls,
+        admin_port=given["admin_port"],
+        admin_host=given["admin_host"],
+        share=_share(given["share"]),
+        allow_anonymous=given["allow_anonymous"],
+        limits=Limits(**limits) if limits else None,
+        drain_seconds=given["drain_seconds"],
+    )
+
+
+def _share(text: str) -> Share | Callable[..., Any]:
+    """Turn allow, announce, deny or module:function into what `Server` takes."""
+    if text in [share.value for share in Share]:
+        return Share(text)
+    module_name, separator, name = text.partition(":")
+    allowed = "allowed are allow, announce, deny, or module:function"
+    if not separator:
+        raise ConfigError(f"share={text!r} is not known; {allowed}")
+    if os.getcwd() not in sys.path:  # noqa: PTH109 - as python -m does
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except Exception as error:
+        raise ConfigError(f"share={text!r} can't be imported: {error}; {allowed}") from error
+    if not callable(function):
+        raise ConfigError(f"share={text!r} is a {type(function).__name__}; {allowed}")
+    result: Callable[..., Any] = function
+    return result
+
+
+async def _serve(node: Node) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await node.start()
+    click.echo(_greeting(node))
+    sys.stdout.flush()
+    stopping = asyncio.create_task(stop.wait())
+    failing = asyncio.create_task(node.wait())
+    await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    await node.close()
+    await failing
+
+
+def _greeting(node: Node) -> str:
+    options = node.options
+    assert node.store is not None
+    storage_id = node.store.volume.storage_id
+    unknown = "created on request" if options.auto_create_docs else "unavailable"
+    lines = [
+        f"amsync {__version__} listening on {node.url}",
+        f"  documents          {Path(options.data_dir).resolve()}",
+        f"  storage id         {storage_id or 'not told to clients'}",
+        f"  unknown documents  {unknown}",
+    ]
+    if node.admin_port:
+        lines.append(f"  health, metrics    http://{options.admin_host}:{node.admin_port}/metrics")
+    if not is_loopback(options.host):
+        lines.append(f"ANYBODY who reaches {options.host}:{node.port} may read and write. Limits:")
+        lines.append(table(node.limits))
+    lines += ["", "From JavaScript:", "", SNIPPET.format(url=node.url)]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    cli()

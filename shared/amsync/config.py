@@ -1,0 +1,78 @@
+"""Where options come from: command line, environment, a TOML file, defaults, in this order.
+
+Every option of a command has an environment variable (`AMSYNC_` and its name in capitals) and a
+key in the file. Secrets may also be given as `AMSYNC_<NAME>_FILE`, the path of a file that
+holds the value; it ranks below the plain variable and above the TOML file. click does the
+parsing; this module supplies what click should look at.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from amsync.errors import ConfigError
+
+PREFIX = "AMSYNC_"
+
+
+def variable(name: str) -> str:
+    """Environment variable of an option, as AMSYNC_DATA_DIR for data_dir."""
+    return PREFIX + name.upper()
+
+
+def read_toml(path: Path, known: Iterable[str]) -> dict[str, Any]:
+    """Read the options from a TOML file; keys as on the command line, with - or _.
+
+    Raises:
+        ConfigError: The file can't be read, is no TOML, or has a key that is no option.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config={path}: can't be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"config={path} is not valid TOML: {error}") from error
+    allowed = sorted(known)
+    options = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in allowed:
+            raise ConfigError(
+                f"config={path}: {key!r} is no option; allowed are {', '.join(allowed)}"
+            )
+        if isinstance(value, dict | list):
+            raise ConfigError(f"config={path}: {key} is a {type(value).__name__}; give one value")
+        options[name] = value
+    return options
+
+
+def read_secret_files(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Read options whose value is in a file named by AMSYNC_<NAME>_FILE.
+
+    Raises:
+        ConfigError: The file can't be read.
+    """
+    values = {}
+    for name in names:
+        path = environment.get(f"{variable(name)}_FILE")
+        if not path:
+            continue
+        try:
+            values[name] = Path(path).read_text(encoding="utf-8").rstrip("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{variable(name)}_FILE={path}: can't be read: {error}") from error
+    return values
+
+
+def defaults(config: Path | None, known: Iterable[str], secrets: Iterable[str]) -> dict[str, Any]:
+    """What click should take where neither command line nor environment says something.
+
+    Raises:
+        ConfigError: See `read_toml` and `read_secret_files`.
+    """
+    known = list(known)
+    values: dict[str, Any] = read_toml(config, known) if config is not None else {}
+    values.update(read_secret_files(secrets, os.environ))
+    return values

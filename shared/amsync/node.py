@@ -1,0 +1,354 @@
+"""A gateway and a worker in one process and one event loop, over the memory bus.
+
+What `Server` and `amsync serve` run. Everything here is async and belongs to the loop in which
+`start` was awaited; nothing touches signals, root logging or the global metrics registry.
+"""
+
+import asyncio
+import logging
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import msgpack
+
+from amsync import errors
+from amsync.admin import AdminServer
+from amsync.bus import MemoryBus, gateway_stream
+from amsync.errors import AmsyncError, ConfigError, ServerClosed
+from amsync.gateway.access import AccessPolicy, ShareCallable, parse_share
+from amsync.gateway.gateway import Gateway, GatewayOptions, is_loopback
+from amsync.gateway.limits import Limits, anonymous_limits
+from amsync.ids import DocumentId, generate_document_id, parse_document_id, shard_of
+from amsync.metrics import Metrics
+from amsync.protocol.access import Share
+from amsync.protocol.envelope import Reply
+from amsync.storage import Store, open_store
+from amsync.tls import TLSConfig
+from amsync.worker.engine import NativeCodec, build_document, value_of
+from amsync.worker.worker import Worker, WorkerOptions
+
+log = logging.getLogger("amsync")
+
+PREFIX = "amsync"
+EPOCH = 1  # nobody else can hold a shard of an embedded server
+
+
+class Ephemeral:
+    """Type of `EPHEMERAL`; see `Server`."""
+
+    def __repr__(self) -> str:
+        return "amsync.EPHEMERAL"
+
+
+EPHEMERAL = Ephemeral()
+"""As `storage_id`: tell clients to keep nothing about this server. Documents are still kept."""
+
+
+@dataclass(frozen=True)
+class DocumentView:
+    """A document as the application sees it.
+
+    Attributes:
+        document_id: Canonical id.
+        value: dict, list, str, int, float, bool, None, bytes or datetime.
+        saved: The whole document as automerge bytes.
+        heads: 32 bytes each, sorted.
+    """
+
+    document_id: DocumentId
+    value: object
+    saved: bytes = field(repr=False)
+    heads: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """What `Server` was asked for; see there. `limits` None: the defaults of the bind address."""
+
+    port: int = 0
+    host: str = "127.0.0.1"
+    data_dir: str | os.PathLike[str] = ".automerge"
+    auto_create_docs: bool = True
+    storage_id: str | Ephemeral | None = None
+    tls: TLSConfig | None = None
+    admin_port: int | None = None
+    admin_host: str = "127.0.0.1"
+    share: Share | bool | ShareCallable | None = Share.ALLOW
+    allow_anonymous: bool = False
+    limits: Limits | None = None
+    drain_seconds: float = 0.0
+    worker: WorkerOptions = field(default_factory=WorkerOptions)
+
+    def check(self) -> None:
+        """Refuse what can't work or isn't safe.
+
+        Raises:
+            ConfigError: Which option, what was found, what is allowed.
+        """
+        for name in ("port", "admin_port"):
+            port = getattr(self, name)
+            if port is None and name == "admin_port":
+                continue
+            if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+                raise ConfigError(f"{name}={port!r} is not allowed; give 0 (any free) to 65535")
+        if not isinstance(self.host, str) or not self.host:
+            raise ConfigError(f"host={self.host!r} is not allowed; give a name or an address")
+        if not isinstance(self.data_dir, str | os.PathLike) or not os.fspath(self.data_dir):
+            raise ConfigError(f"data_dir={self.data_dir!r} is not allowed; give a directory")
+        if not isinstance(self.auto_create_docs, bool):
+            found = self.auto_create_docs
+            raise ConfigError(f"auto_create_docs={found!r} is not allowed; give True or False")
+        if not isinstance(self.storage_id, str | Ephemeral | None):
+            found_id = self.storage_id
+            raise ConfigError(
+                f"storage_id={found_id!r} is not allowed; give None, a text or amsync.EPHEMERAL"
+            )
+        if self.tls is not None and not isinstance(self.tls, TLSConfig):
+            raise ConfigError(f"tls={self.tls!r} is not allowed; give an amsync.TLSConfig or None")
+        if not is_loopback(self.host) and not self.allow_anonymous:
+            raise ConfigError(
+                f"host={self.host!r} is reachable from other machines and there is no"
+                " authentication; pass allow_anonymous=True (--allow-anonymous) if everybody who"
+                " reaches it may read and write, or listen on 127.0.0.1"
+            )
+        parse_share(self.share)
+
+
+class Node:
+    """See the module's text. `start` once, `close` as often as you like."""
+
+    def __init__(self, options: NodeOptions) -> None:
+        options.check()
+        self.options = options
+        self.metrics = Metrics()
+        self.port = self.admin_port = 0
+        self.store: Store | None = None
+        self.limits = options.limits or Limits()
+        if not is_loopback(options.host):
+            self.limits = anonymous_limits(self.limits)
+        self._worker: Worker | None = None
+        self._gateway: Gateway | None = None
+        self._admin: AdminServer | None = None
+        self._bus: MemoryBus | None = None
+        self._policy: AccessPolicy | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    # -- life
+
+    async def start(self) -> None:
+        """Open the volume and listen.
+
+        Raises:
+            ConfigError, VolumeError, OSError: Nothing is left open.
+        """
+        tls = self.options.tls.server_context() if self.options.tls is not None else None
+        storage_id = self.options.storage_id
+        self.store = await asyncio.to_thread(
+            partial(
+                open_store,
+                Path(self.options.data_dir),
+                codec=NativeCodec(),
+                storage_id=storage_id if isinstance(storage_id, str) else None,
+                ephemeral=isinstance(storage_id, Ephemeral),
+                observe=lambda seconds, _bytes: self.metrics.fsync_seconds.observe(seconds),
+            )
+        )
+        try:
+            volume = self.store.volume
+            incarnation = uuid.uuid4().hex
+            self._bus = MemoryBus()
+            self._policy = AccessPolicy(parse_share(self.options.share), self.metrics)
+            worker_options = replace(self.options.worker, auto_create=self.options.auto_create_docs)
+            self._worker = Worker(
+                self._bus,
+                self.store,
+                self.metrics,
+                worker_options,
+                incarnation=incarnation,
+                prefix=PREFIX,
+                gateway_stream=partial(gateway_stream, PREFIX),
+            )
+            for shard in range(volume.shard_count):
+                self._worker.open_shard(shard, EPOCH)
+            self._gateway = Gateway(
+                self._bus,
+                self.metrics,
+                self._policy,
+                GatewayOptions(
+                    host=self.options.host,
+                    port=self.options.port,
+                    server_peer_id=volume.peer_id,
+                    storage_id=volume.storage_id,
+                    shard_count=volume.shard_count,
+                    limits=self.limits,
+                    check_origin=is_loopback(self.options.host),
+                    prefix=PREFIX,
+                    incarnation=incarnation,
+                    tls=tls,
+                ),
+            )
+            self._main = asyncio.create_task(self._run(), name="amsync")
+            await asyncio.sleep(0)
+            self.port = await self._gateway.listen()
+            if self.options.admin_port is not None:
+                self._admin = AdminServer(self.metrics, self.reasons_not_ready, self._refresh)
+                self.admin_port = await self._admin.start(
+                    self.options.admin_host, self.options.admin_port
+                )
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _run(self) -> None:
+        assert self._worker is not None
+        assert self._gateway is not None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._worker.run())
+                group.create_task(self._gateway.run())
+        except Exception:
+            log.critical("a part of the server failed; it stops", exc_info=True)
+            raise
+
+    async def wait(self) -> None:
+        """Return when the node was closed.
+
+        Raises:
+            BaseExceptionGroup: A part of it failed; it has stopped to work.
+        """
+        if self._main is not None:
+            await asyncio.wait([self._main])
+            await self.close()
+            failure = None if self._main.cancelled() else self._main.exception()
+            if failure is not None:
+                raise failure
+
+    async def close(self) -> None:
+        """Drain, stop, write everything into the document folders, let the volume go.
+
+        Bounded in time also when the disk fails: what was not acknowledged is then lost.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        alive = self._main is not None and not self._main.done()
+        if self._gateway is not None and self._worker is not None and alive:
+            try:
+                async with asyncio.timeout(self.options.drain_seconds + 10.0):
+                    positions = await self._gateway.drain(self.options.drain_seconds)
+                    await self._worker.settle(positions)
+            except TimeoutError:
+                log.error("not everything could be committed before the end; closing all the same")
+        if self._main is not None:
+            self._main.cancel()
+            await asyncio.wait([self._main])
+        if self._admin is not None:
+            await self._admin.stop()
+        if self._policy is not None:
+            self._policy.close()
+        if self._bus is not None:
+            await self._bus.close()
+        if self.store is not None:
+            await asyncio.to_thread(self.store.close)
+
+    # -- state
+
+    @property
+    def is_running(self) -> bool:
+        """Started and not closed, nor failed."""
+        return self._main is not None and not self._main.done() and self._closing is None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        scheme = "wss" if self.options.tls is not None else "ws"
+        host = self.options.host
+        if host in ("0.0.0.0", "::"):  # noqa: S104 - shown, not bound
+            host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def reasons_not_ready(self) -> list[str]:
+        """What speaks against sending clients here; empty if nothing."""
+        reasons = []
+        if not self.is_running:
+            reasons.append("not running")
+        if self._gateway is None or not self._gateway.is_accepting:
+            reasons.append("not accepting connections")
+        if self._worker is not None and self._worker.storage_trouble is not None:
+            reasons.append(f"storage: {self._worker.storage_trouble}")
+        return reasons
+
+    def _refresh(self) -> None:
+        if self._bus is not None:
+            self.metrics.bus_bytes.set(self._bus.streams.bytes_held())
+        if self.store is not None:
+            self.metrics.quarantined.set(len(self.store.report()))
+
+    # -- documents
+
+    async def create_document(
+        self,
+        document_id: str | None = None,
+        data: Mapping[str, object] | None = None,
+    ) -> DocumentId:
+        """Create a document; see `Server.create_document`."""
+        chosen = generate_document_id() if document_id is None else parse_document_id(document_id)
+        saved = b"" if data is None else await asyncio.to_thread(build_document, dict(data))
+        await self._call("create", chosen, saved)
+        return chosen
+
+    async def list_documents(self) -> list[DocumentId]:
+        """Ids of all stored documents, sorted."""
+        if self.store is None or not self.is_running:
+            raise ServerClosed("the server is not running")
+        return sorted(await asyncio.to_thread(self.store.list_ids))
+
+    async def get_document(self, document_id: str) -> DocumentView | None:
+        """Value, bytes and heads of a document, or None."""
+        chosen = parse_document_id(document_id)
+        reply = await self._call("get", chosen)
+        if not reply.payload:
+            return None
+        heads, saved = msgpack.unpackb(reply.payload, max_bin_len=len(reply.payload))
+        value = await asyncio.to_thread(value_of, saved)
+        return DocumentView(chosen, value, saved, tuple(heads))
+
+    async def apply_changes(self, document_id: str, changes: bytes) -> None:
+        """Take changes into a document; see `Server.apply_changes`."""
+        await self._call("apply", parse_document_id(document_id), bytes(changes))
+
+    async def delete_document(self, document_id: str) -> None:
+        """Delete a document for good; see `Server.delete_document`."""
+        await self._call("delete", parse_document_id(document_id))
+
+    def refresh_access(self) -> None:
+        """Forget what `share` answered; decisions on open documents are made again now."""
+        if self._gateway is None or not self.is_running:
+            raise ServerClosed("the server is not running")
+        self._gateway.refresh_access()
+
+    async def _call(self, operation: str, document_id: DocumentId, payload: bytes = b"") -> Reply:
+        if self._gateway is None or self.store is None or not self.is_running:
+            raise ServerClosed("the server is not running")
+        assert self._main is not None
+        shard = shard_of(document_id, self.store.volume.shard_count)
+        call = asyncio.ensure_future(self._gateway.call(shard, operation, document_id, payload))
+        try:
+            await asyncio.wait([call, self._main], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not call.done():
+                call.cancel()
+        if not call.done() or call.cancelled():
+            raise ServerClosed("the server was closed before it answered")
+        reply = call.result()
+        if reply.error is not None:
+            kind = getattr(errors, reply.error, AmsyncError)
+            raise kind(reply.message)
+        return reply

@@ -1,0 +1,352 @@
+"""What gateways and workers say to each other: msgpack, versioned, tolerant of newer versions.
+
+An `Entry` is one element of a stream: who wrote it, its sequence, and a list of items. Each
+item is a list: its kind, then its fields in the order of the dataclass. A reader skips kinds
+that it doesn't know (`Entry.unknown` counts them) and fields behind those it knows; new fields
+go to the end, with a default.
+
+`Inbound` items go from a gateway to a shard, `Outbound` items back. `connection` is a number
+that the gateway made, unique within its incarnation. Nothing here is input from outside: the
+bus is ours, so a malformed entry is a defect and raises.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import msgpack
+
+from amsync.errors import BusError
+from amsync.ids import DocumentId
+
+VERSION = 1
+
+
+class _Item:
+    KIND: ClassVar[int]
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Open(_Item):
+    """First word of a connection to a shard: who it is and what it wants.
+
+    `wants_announcements`: offer it the documents of the shard, now and later.
+    """
+
+    KIND: ClassVar[int] = 1
+    connection: int
+    peer_id: str
+    storage_id: str | None
+    wants_announcements: bool
+    subscriptions: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Close(_Item):
+    """The connection has ended; forget everything about it."""
+
+    KIND: ClassVar[int] = 2
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncIn(_Item):
+    """A sync or request message. `access` was decided at the gateway, as was `may_create`."""
+
+    KIND: ClassVar[int] = 3
+    connection: int
+    document_id: DocumentId
+    access: int
+    may_create: bool
+    is_request: bool
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnavailableIn(_Item):
+    """The peer says that it neither has nor wants the document."""
+
+    KIND: ClassVar[int] = 4
+    connection: int
+    document_id: DocumentId
+
+
+@dataclass(frozen=True, slots=True)
+class EphemeralIn(_Item):
+    """A broadcast; `target_id` names one peer of the document, or None for all."""
+
+    KIND: ClassVar[int] = 5
+    connection: int
+    document_id: DocumentId
+    session_id: str
+    count: int
+    data: bytes
+    target_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessIn(_Item):
+    """The connection's right on a document it has open has changed; 0 drops it."""
+
+    KIND: ClassVar[int] = 6
+    connection: int
+    document_id: DocumentId
+    access: int
+
+
+@dataclass(frozen=True, slots=True)
+class Greet(_Item):
+    """Answer to an `Offer`: announce this document to the connection."""
+
+    KIND: ClassVar[int] = 7
+    connection: int
+    document_id: DocumentId
+    access: int
+
+
+@dataclass(frozen=True, slots=True)
+class OfferDone(_Item):
+    """Every document of an `Offer` was decided; the next batch may come."""
+
+    KIND: ClassVar[int] = 8
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeIn(_Item):
+    """remote-subscription-change of the peer."""
+
+    KIND: ClassVar[int] = 9
+    connection: int
+    add: Sequence[str]
+    remove: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsIn(_Item):
+    """remote-heads-changed of the peer, one storage id."""
+
+    KIND: ClassVar[int] = 10
+    connection: int
+    document_id: DocumentId
+    storage_id: str
+    heads: Sequence[str]
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call(_Item):
+    """The application asks (embedded API, admin). `call` names the answer, a `Reply`.
+
+    Operations: create, apply, get, delete. `payload` is theirs.
+    """
+
+    KIND: ClassVar[int] = 11
+    call: int
+    operation: str
+    document_id: DocumentId
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOut(_Item):
+    """One sync message for many connections.
+
+    `created`: the document was made for them. `edited_at`: when the oldest change that it tells
+    of came to a gateway, in seconds since 1970, for the edit-to-peer histogram; 0 for none.
+    """
+
+    KIND: ClassVar[int] = 101
+    connections: Sequence[int]
+    document_id: DocumentId
+    data: bytes
+    created: bool = False
+    edited_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnavailableOut(_Item):
+    """doc-unavailable for these connections."""
+
+    KIND: ClassVar[int] = 102
+    connections: Sequence[int]
+    document_id: DocumentId
+
+
+@dataclass(frozen=True, slots=True)
+class EphemeralOut(_Item):
+    """A broadcast for these connections; `sender_id` made it."""
+
+    KIND: ClassVar[int] = 103
+    connections: Sequence[int]
+    document_id: DocumentId
+    sender_id: str
+    session_id: str
+    count: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsOut(_Item):
+    """remote-heads-changed for these connections."""
+
+    KIND: ClassVar[int] = 104
+    connections: Sequence[int]
+    document_id: DocumentId
+    storage_id: str
+    heads: Sequence[str]
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeOut(_Item):
+    """remote-subscription-change for these connections."""
+
+    KIND: ClassVar[int] = 105
+    connections: Sequence[int]
+    add: Sequence[str]
+    remove: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer(_Item):
+    """Documents that this connection could be told of, if its access says announce."""
+
+    KIND: ClassVar[int] = 106
+    connection: int
+    documents: Sequence[DocumentId]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(_Item):
+    """Answer to a `Call`: an error's class name and text, or a payload."""
+
+    KIND: ClassVar[int] = 107
+    call: int
+    error: str | None
+    message: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(_Item):
+    """Everything up to this position of the shard's stream has been dealt with, durably."""
+
+    KIND: ClassVar[int] = 108
+    position: Sequence[int]
+
+
+Inbound = (
+    Open
+    | Close
+    | SyncIn
+    | UnavailableIn
+    | EphemeralIn
+    | AccessIn
+    | Greet
+    | OfferDone
+    | SubscribeIn
+    | HeadsIn
+    | Call
+)
+Outbound = (
+    SyncOut | UnavailableOut | EphemeralOut | HeadsOut | SubscribeOut | Offer | Reply | Progress
+)
+Addressed = SyncOut | UnavailableOut | EphemeralOut | HeadsOut | SubscribeOut
+"""Outbound items that go to a list of connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """An outbound item with the shard and the lease epoch under which it was made."""
+
+    shard: int
+    epoch: int
+    item: Outbound
+
+
+def _kinds(types: Any) -> dict[int, tuple[type[Any], int]]:
+    return {kind.KIND: (kind, len(fields(kind))) for kind in types.__args__}
+
+
+_INBOUND = _kinds(Inbound)
+_OUTBOUND = _kinds(Outbound)
+_NAMES = {
+    kind: tuple(field.name for field in fields(kind))
+    for kind, _ in [*_INBOUND.values(), *_OUTBOUND.values()]
+}
+
+
+def _pack_item(item: Inbound | Outbound) -> list[Any]:
+    return [item.KIND, *[getattr(item, name) for name in _NAMES[type(item)]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One decoded stream element.
+
+    `written_at` is in seconds since 1970 of the sender's clock; `unknown` counts the items of
+    kinds that we don't know.
+    """
+
+    sender: str
+    sequence: int
+    written_at: float
+    items: list[Any]
+    unknown: int
+
+
+def _pack(sender: str, sequence: int, written_at: float, items: list[Any]) -> bytes:
+    fields = [VERSION, sender, sequence, written_at, items]
+    packed: bytes = msgpack.packb(fields, use_bin_type=True)
+    return packed
+
+
+def _unpack(data: bytes) -> list[Any]:
+    try:
+        entry: list[Any] = msgpack.unpackb(data, use_list=True, max_bin_len=len(data))
+    except (ValueError, msgpack.exceptions.ExtraData) as error:
+        raise BusError(f"a bus entry of {len(data)} bytes is not msgpack") from error
+    return entry
+
+
+def pack_inbound(sender: str, sequence: int, written_at: float, items: Sequence[Inbound]) -> bytes:
+    """Pack items of one gateway for one shard."""
+    return _pack(sender, sequence, written_at, [_pack_item(item) for item in items])
+
+
+def unpack_inbound(data: bytes) -> Entry:
+    """Unpack what `pack_inbound` made, or a newer version of it.
+
+    Raises:
+        BusError: It is not an entry.
+    """
+    _version, sender, sequence, written_at, packed, *_ = _unpack(data)
+    items: list[Inbound] = []
+    for kind, *values in packed:
+        known = _INBOUND.get(kind)
+        if known is not None:
+            items.append(known[0](*values[: known[1]]))
+    return Entry(sender, sequence, written_at, items, len(packed) - len(items))
+
+
+def pack_outbound(sender: str, sequence: int, written_at: float, items: Sequence[Stamped]) -> bytes:
+    """Pack items of one worker for one gateway."""
+    packed = [[s.shard, s.epoch, *_pack_item(s.item)] for s in items]
+    return _pack(sender, sequence, written_at, packed)
+
+
+def unpack_outbound(data: bytes) -> Entry:
+    """Unpack what `pack_outbound` made, or a newer version of it; items are `Stamped`.
+
+    Raises:
+        BusError: It is not an entry.
+    """
+    _version, sender, sequence, written_at, packed, *_ = _unpack(data)
+    items: list[Stamped] = []
+    for shard, epoch, kind, *values in packed:
+        known = _OUTBOUND.get(kind)
+        if known is not None:
+            items.append(Stamped(shard, epoch, known[0](*values[: known[1]])))
+    return Entry(sender, sequence, written_at, items, len(packed) - len(items))

@@ -1,0 +1,23 @@
+"""Storage: the volume, its WAL and the document folders. `Store` is the way in."""
+
+from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
+from amsync.storage.codec import ChunkCodec, ChunkInfo, Snapshot
+from amsync.storage.files import FileSystem, RealFileSystem
+from amsync.storage.findings import Finding
+from amsync.storage.store import LoadedDocument, Store, open_store
+
+__all__ = [
+    "ChunkCodec",
+    "ChunkInfo",
+    "DocumentChunks",
+    "FileSystem",
+    "Finding",
+    "LoadedDocument",
+    "Position",
+    "RealFileSystem",
+    "Snapshot",
+    "Store",
+    "Tombstone",
+    "WalBatch",
+    "open_store",
+]

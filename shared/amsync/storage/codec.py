@@ -1,0 +1,58 @@
+"""What storage needs of the sync engine, as a port.
+
+Not here: any knowledge of automerge's formats. `amsync.worker.engine` implements the port, so
+that storage imports neither the engine nor the worker.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkInfo:
+    """What one blob holds.
+
+    Attributes:
+        heads: Change hashes, 32 bytes each, sorted.
+        change_count: Changes in the blob, without orphans.
+        orphan_count: Changes that wait for a dependency outside the blob.
+    """
+
+    heads: tuple[bytes, ...]
+    change_count: int
+    orphan_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One saved document that is proved to hold every change of the blobs it was made of.
+
+    Attributes:
+        data: A document chunk.
+        heads: Change hashes, 32 bytes each, sorted.
+    """
+
+    data: bytes
+    heads: tuple[bytes, ...]
+
+
+class ChunkCodec(Protocol):
+    """Reads and merges blobs of automerge chunks; called from any thread."""
+
+    def inspect(self, blob: bytes) -> ChunkInfo:
+        """Check one blob whole.
+
+        Raises:
+            InvalidDocument: Some part of it does not load.
+        """
+        ...
+
+    def compact(self, blobs: Sequence[bytes]) -> Snapshot:
+        """Merge blobs into one snapshot and prove that nothing is missing.
+
+        Raises:
+            InvalidDocument: A blob has a bad part, a change waits for a dependency, or the
+                proof failed. The caller deletes nothing then.
+        """
+        ...

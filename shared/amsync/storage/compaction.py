@@ -1,0 +1,71 @@
+"""When a document's files are merged into one snapshot, and doing it.
+
+Not here: locks (the store's duty) and merging itself (the codec's). Invariant: only files that
+were read and are proved to be in the new snapshot are removed.
+"""
+
+from amsync.errors import InvalidDocument
+from amsync.ids import DocumentId
+from amsync.storage.codec import ChunkCodec
+from amsync.storage.documents import DocumentFiles, StoredSize
+from amsync.storage.findings import Findings
+
+SMALL_SNAPSHOT_BYTES = 1024
+"""Below it automerge-repo always compacts (StorageSubsystem.ts); so do we."""
+
+MAX_DOCUMENT_FILES = 64
+"""A document with more files is compacted whatever their sizes: opening is one read a file."""
+
+REMEMBERED_REFUSALS = 4_096
+"""Documents whose compaction failed and is tried again only at twice the size."""
+
+
+def is_due(sizes: list[StoredSize]) -> bool:
+    """Tell whether merging these files pays."""
+    snapshot_bytes = sum(size.size_bytes for size in sizes if size.is_snapshot)
+    incremental_bytes = sum(size.size_bytes for size in sizes if not size.is_snapshot)
+    if not sizes or (len(sizes) == 1 and sizes[0].is_snapshot):
+        return False
+    return (
+        snapshot_bytes < SMALL_SNAPSHOT_BYTES
+        or incremental_bytes >= snapshot_bytes
+        or len(sizes) > MAX_DOCUMENT_FILES
+    )
+
+
+class Compactor:
+    """Compacts documents one by one; callers hold the document's lock."""
+
+    def __init__(self, documents: DocumentFiles, codec: ChunkCodec, findings: Findings) -> None:
+        self._documents = documents
+        self._codec = codec
+        self._findings = findings
+        self._refused_bytes: dict[DocumentId, int] = {}
+
+    def compact_if_due(self, document_id: DocumentId) -> bool:
+        """Merge a document's files if that pays; tell whether it was done.
+
+        Raises:
+            StorageError, StorageFull: Nothing is lost.
+        """
+        sizes = self._documents.sizes(document_id)
+        total_bytes = sum(size.size_bytes for size in sizes)
+        if not is_due(sizes) or total_bytes < 2 * self._refused_bytes.get(document_id, 0):
+            return False
+        stored = self._documents.read(document_id)
+        try:
+            snapshot = self._codec.compact([blob.data for blob in stored if blob.data])
+        except InvalidDocument as error:
+            self._refuse(document_id, total_bytes, str(error))
+            return False
+        self._refused_bytes.pop(document_id, None)
+        self._documents.replace(
+            document_id, snapshot.data, snapshot.heads, [blob.path for blob in stored]
+        )
+        return True
+
+    def _refuse(self, document_id: DocumentId, total_bytes: int, why: str) -> None:
+        if len(self._refused_bytes) >= REMEMBERED_REFUSALS:
+            self._refused_bytes.clear()
+        self._refused_bytes[document_id] = total_bytes
+        self._findings.add("compaction_refused", self._documents.folder(document_id), why)

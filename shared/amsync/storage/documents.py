@@ -1,0 +1,274 @@
+"""Document folders in the layout of automerge-repo's NodeFS adapter, tombstones, quarantine.
+
+Not here: the WAL, and when to compact or delete. Source of the layout: PROTOCOL 6.1; names of
+files are never verified by any reader, so any unique name works, and contents in any order.
+
+    <root>/<id[:2]>/<id[2:]>/snapshot/<sha256 of the heads' hex text>
+    <root>/<id[:2]>/<id[2:]>/incremental/<sha256 of the bytes>
+    <root>/.amsync/tombstones/<id>
+    <root>/.amsync/quarantine/<number>-<name>, with <number>-<name>.json beside it
+
+Invariants: no file is overwritten by other content, only inputs that the caller names are
+removed, and a tombstone is durable before anything of its document goes. Writers of one
+document take turns (the store's duty); readers need no lock.
+"""
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amsync.errors import InvalidDocumentId, StorageError
+from amsync.ids import DocumentId, parse_document_id
+from amsync.storage.files import list_names, path_exists, storage_errors
+from amsync.storage.volume import CONTROL_DIRECTORY, Volume
+
+RELISTS = 20
+"""A reader lists again when a file vanished under it; more often than this is an error."""
+
+_KINDS = ("incremental", "snapshot")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """One file of a document, with its content."""
+
+    path: Path
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSize:
+    """One file of a document, with its size."""
+
+    path: Path
+    is_snapshot: bool
+    size_bytes: int
+
+
+class DocumentFiles:
+    """The document folders of one volume."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._root = volume.root
+        self._files = volume.files
+        self._durable = volume.durable
+        self._tombstones = volume.control / "tombstones"
+        self._quarantine = volume.control / "quarantine"
+        self._quarantine_lock = threading.Lock()
+
+    def folder(self, document_id: DocumentId) -> Path:
+        """Return a document's folder; the id must be canonical, or it must not get here."""
+        return self._root / document_id[:2] / document_id[2:]
+
+    def read(self, document_id: DocumentId) -> list[StoredBlob]:
+        """Read every file of a document, snapshots first; empty if there is none.
+
+        Raises:
+            StorageError: A file could not be read, or files vanish all the time.
+        """
+        for _ in range(RELISTS):
+            try:
+                return [
+                    StoredBlob(path, self._files.read(path)) for path in self._paths(document_id)
+                ]
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StorageError(
+                    f"could not read {self.folder(document_id)}: {error.strerror or error}"
+                ) from error
+        raise StorageError(f"files of {self.folder(document_id)} vanish while being read")
+
+    def sizes(self, document_id: DocumentId) -> list[StoredSize]:
+        """List the files of a document with their sizes.
+
+        Raises:
+            StorageError
+        """
+        found: list[StoredSize] = []
+        with storage_errors("list", self.folder(document_id)):
+            for path in self._paths(document_id):
+                with contextlib.suppress(FileNotFoundError):
+                    size = self._files.stat(path).size_bytes
+                    found.append(StoredSize(path, path.parent.name == "snapshot", size))
+        return found
+
+    def exists(self, document_id: DocumentId) -> bool:
+        """Tell whether a document has any file.
+
+        Raises:
+            StorageError
+        """
+        with storage_errors("list", self.folder(document_id)):
+            return bool(self._paths(document_id))
+
+    def ids(self) -> Iterator[DocumentId]:
+        """Find the ids of all documents that have a file; everything foreign is passed over.
+
+        Raises:
+            StorageError
+        """
+        with storage_errors("list", self._root):
+            for first in list_names(self._files, self._root):
+                if not first.is_directory or len(first.name) != 2:
+                    continue
+                for rest in list_names(self._files, self._root / first.name):
+                    document_id = _canonical(first.name + rest.name)
+                    if rest.is_directory and document_id and self._paths(document_id):
+                        yield document_id
+
+    def write_incremental(self, document_id: DocumentId, blob: bytes) -> Path:
+        """Write chunks as one file, durably; return its path.
+
+        Raises:
+            StorageError, StorageFull
+        """
+        name = hashlib.sha256(blob).hexdigest()
+        return self._write(document_id, "incremental", name, blob)
+
+    def write_snapshot(
+        self, document_id: DocumentId, snapshot: bytes, heads: Sequence[bytes]
+    ) -> Path:
+        """Write a saved document as one file, durably; return its path.
+
+        Raises:
+            StorageError, StorageFull
+        """
+        name = hashlib.sha256("".join(head.hex() for head in heads).encode()).hexdigest()
+        return self._write(document_id, "snapshot", name, snapshot)
+
+    def replace(
+        self,
+        document_id: DocumentId,
+        snapshot: bytes,
+        heads: Sequence[bytes],
+        superseded: Sequence[Path],
+    ) -> Path:
+        """Write a snapshot that is proved to hold all of `superseded`, then remove exactly these.
+
+        Raises:
+            StorageError, StorageFull: Nothing was removed, or not all.
+        """
+        path = self.write_snapshot(document_id, snapshot, heads)
+        self._durable.remove([old for old in superseded if old != path])
+        return path
+
+    def quarantine(self, path: Path, why: str) -> Path | None:
+        """Move a file out of the way, whole, and report it; None if it is gone already.
+
+        Raises:
+            StorageError, StorageFull: It may stand where it was.
+        """
+        with self._quarantine_lock:
+            with storage_errors("quarantine", path):
+                if not path_exists(self._files, path):
+                    return None
+                taken = {entry.name for entry in list_names(self._files, self._quarantine)}
+            number = 1 + max(
+                (int(head) for name in taken if (head := name.partition("-")[0]).isdecimal()),
+                default=0,
+            )
+            target = self._quarantine / f"{number:06d}-{path.name}"
+            note = {"path": str(path.relative_to(self._root)), "why": why}
+            self._durable.write(
+                self._quarantine / f"{target.name}.json",
+                (json.dumps(note, indent=1) + "\n").encode(),
+            )
+            self._durable.move(path, target)
+        self._volume.findings.add("quarantined", path, why)
+        return target
+
+    def delete(self, document_id: DocumentId) -> None:
+        """Delete a document for good: tombstone first, then its files.
+
+        Raises:
+            StorageError, StorageFull: It may be deleted already; deleting again is harmless.
+        """
+        # Also when it is there: it may not have been fsynced.
+        self._durable.write(self._tombstones / document_id, b"")
+        self.remove_deleted(document_id)
+
+    def remove_deleted(self, document_id: DocumentId) -> None:
+        """Remove every file of a document whose tombstone is durable.
+
+        Raises:
+            StorageError, StorageFull
+        """
+        folder = self.folder(document_id)
+        with storage_errors("delete", folder):
+            kinds = [entry for entry in list_names(self._files, folder) if entry.is_directory]
+            # sync-state holds what automerge-repo knew of its peers about this document.
+            kinds = [entry for entry in kinds if entry.name in (*_KINDS, "sync-state")]
+            for kind in kinds:
+                entries = list_names(self._files, folder / kind.name)
+                self._durable.remove([folder / kind.name / entry.name for entry in entries])
+                self._durable.remove_empty_directory(folder / kind.name)
+        if kinds:
+            self._durable.remove_empty_directory(folder)
+
+    def tombstones(self) -> set[DocumentId]:
+        """Find the ids of all deleted documents, and make their tombstones durable.
+
+        Raises:
+            StorageError
+        """
+        with storage_errors("list", self._tombstones):
+            entries = list_names(self._files, self._tombstones)
+            if entries:
+                # A killed process may have left one that is not; removal relies on it.
+                self._files.fsync_directory(self._tombstones)
+        return {name for entry in entries if (name := _canonical(entry.name)) is not None}
+
+    def is_deleted(self, document_id: DocumentId) -> bool:
+        """Tell whether a document has a tombstone on disk.
+
+        Raises:
+            StorageError
+        """
+        with storage_errors("look for", self._tombstones / document_id):
+            return path_exists(self._files, self._tombstones / document_id)
+
+    def _paths(self, document_id: DocumentId) -> list[Path]:
+        # Incrementals are listed before snapshots: a compaction between the two listings can
+        # then hide nothing, because its snapshot was there before the first input went
+        # (test_load_during_compaction_sees_every_chunk).
+        folder = self.folder(document_id)
+        found = [
+            folder / kind / entry.name
+            for kind in _KINDS
+            for entry in list_names(self._files, folder / kind)
+            if not entry.is_directory
+        ]
+        return sorted(found, key=lambda path: path.parent.name, reverse=True)
+
+    def _write(self, document_id: DocumentId, kind: str, name: str, blob: bytes) -> Path:
+        # A file of this name with other content may be torn, or another encoding of the same
+        # changes; either way it is not ours to replace.
+        folder = self.folder(document_id) / kind
+        path = folder / name
+        for attempt in range(RELISTS):
+            with storage_errors("read", path):
+                if not path_exists(self._files, path) or self._files.read(path) == blob:
+                    break
+            again = b"%d" % attempt + hashlib.sha256(blob).digest()
+            path = folder / hashlib.sha256(again).hexdigest()
+        else:
+            raise StorageError(f"every name for a file in {folder} is taken by other content")
+        # Also when it is there with the same bytes: it may not have been fsynced.
+        self._durable.write(path, blob)
+        return path
+
+
+def _canonical(name: str) -> DocumentId | None:
+    if name == CONTROL_DIRECTORY:
+        return None
+    try:
+        document_id = parse_document_id(name)
+    except InvalidDocumentId:
+        return None
+    return document_id if document_id == name else None

@@ -1,0 +1,93 @@
+"""What is in the WAL and not yet in the document folders, in memory.
+
+Not here: files. Invariant: a batch is added before its commit is acknowledged, and dropped
+only after everything in its segment is durable elsewhere; so folders read after the tail hold
+whatever the tail no longer shows.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from amsync.ids import DocumentId
+from amsync.storage.batch import Position, WalBatch
+
+
+@dataclass(slots=True)
+class TailSegment:
+    """The content of one WAL segment.
+
+    Attributes:
+        path: The segment's file.
+        fault: None, or why the file must be kept in quarantine.
+        chunks: Chunks of each document, in order.
+        deleted: Documents with a tombstone in this segment.
+        positions: The last position of each shard.
+        size_bytes: Of all chunks.
+    """
+
+    path: Path
+    fault: str | None = None
+    chunks: dict[DocumentId, list[bytes]] = field(default_factory=dict)
+    deleted: set[DocumentId] = field(default_factory=set)
+    positions: dict[int, Position] = field(default_factory=dict)
+    size_bytes: int = 0
+
+
+class WalTail:
+    """The segments that are not checkpointed, oldest first. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._segments: dict[Path, TailSegment] = {}
+        self._size_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Chunk bytes held."""
+        return self._size_bytes
+
+    def add(self, path: Path, batches: Iterable[WalBatch], fault: str | None = None) -> None:
+        """Add what was appended to, or found in, a segment."""
+        with self._lock:
+            segment = self._segments.setdefault(path, TailSegment(path))
+            segment.fault = segment.fault or fault
+            for batch in batches:
+                for item in batch.changes:
+                    segment.chunks.setdefault(item.document_id, []).extend(item.chunks)
+                segment.positions.update(batch.positions)
+                segment.deleted.update(item.document_id for item in batch.tombstones)
+                segment.size_bytes += batch.size_bytes
+                self._size_bytes += batch.size_bytes
+
+    def segments(self) -> list[TailSegment]:
+        """List the segments; those that are sealed don't change any more."""
+        with self._lock:
+            return list(self._segments.values())
+
+    def drop(self, segments: Sequence[TailSegment]) -> None:
+        """Forget segments whose content is durable elsewhere."""
+        with self._lock:
+            for segment in segments:
+                if self._segments.pop(segment.path, None) is not None:
+                    self._size_bytes -= segment.size_bytes
+
+    def chunks(self, document_id: DocumentId) -> list[bytes]:
+        """Copy the list of a document's chunks, in order."""
+        with self._lock:
+            return [
+                chunk
+                for segment in self._segments.values()
+                for chunk in segment.chunks.get(document_id, ())
+            ]
+
+    def has(self, document_id: DocumentId) -> bool:
+        """Tell whether any chunk of a document is here."""
+        with self._lock:
+            return any(document_id in segment.chunks for segment in self._segments.values())
+
+    def ids(self) -> set[DocumentId]:
+        """Ids of all documents with chunks here."""
+        with self._lock:
+            return {name for segment in self._segments.values() for name in segment.chunks}

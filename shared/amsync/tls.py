@@ -1,0 +1,137 @@
+"""TLS for the server's own socket, and self-signed certificates for trying it."""
+
+import datetime
+import ipaddress
+import os
+import ssl
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from amsync.errors import ConfigError
+
+_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+
+
+@dataclass(frozen=True)
+class TLSConfig:
+    """Certificate chain and private key, each a path or PEM text.
+
+    Args:
+        cert: The certificate, followed by intermediate ones.
+        key: Its unencrypted private key.
+        minimum_version: "TLSv1.2" or "TLSv1.3".
+    """
+
+    cert: str | os.PathLike[str]
+    key: str | os.PathLike[str]
+    minimum_version: str = "TLSv1.2"
+
+    def __repr__(self) -> str:
+        shown = "PEM text" if _is_pem(self.cert) else repr(os.fspath(self.cert))
+        return f"TLSConfig(cert={shown}, minimum_version={self.minimum_version!r})"
+
+    def server_context(self) -> ssl.SSLContext:
+        """Build the context for a listening socket.
+
+        Raises:
+            ConfigError: The files can't be read, or are no matching pair.
+        """
+        version = _VERSIONS.get(self.minimum_version)
+        if version is None:
+            raise ConfigError(
+                f"tls minimum_version={self.minimum_version!r} is not known;"
+                f" allowed are {', '.join(_VERSIONS)}"
+            )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = version
+        with tempfile.TemporaryDirectory(prefix="amsync-tls-") as directory:
+            cert = _as_file(self.cert, Path(directory) / "cert.pem")
+            key = _as_file(self.key, Path(directory) / "key.pem")
+            try:
+                context.load_cert_chain(cert, key)
+            except (OSError, ssl.SSLError) as error:
+                where = "PEM text" if _is_pem(self.cert) else os.fspath(self.cert)
+                raise ConfigError(
+                    f"tls: certificate ({where}) and key can't be used: {error};"
+                    " give a PEM certificate chain and its unencrypted key"
+                ) from error
+        return context
+
+
+def _is_pem(value: str | os.PathLike[str]) -> bool:
+    return isinstance(value, str) and value.lstrip().startswith("-----BEGIN")
+
+
+def _as_file(value: str | os.PathLike[str], path: Path) -> Path:
+    """OpenSSL reads files only; PEM text goes into a private one for as long as it is read."""
+    if not _is_pem(value):
+        return Path(value)
+    _write_private(path, str(value).encode())
+    return path
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+
+
+def write_cert(
+    directory: str | os.PathLike[str] = ".",
+    *,
+    hosts: Sequence[str] = ("localhost", "127.0.0.1", "::1"),
+    days: int = 365,
+) -> TLSConfig:
+    """Write a self-signed certificate and its key, for trying TLS without an authority.
+
+    Args:
+        directory: Made if missing; gets `amsync-cert.pem` and `amsync-key.pem` (mode 0600).
+        hosts: Names and addresses that the certificate is for.
+        days: How long it is valid.
+
+    Returns:
+        The pair, ready for `Server(tls=...)`. Clients have to trust the certificate's file.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([_general_name(h) for h in hosts]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
+        .sign(key, hashes.SHA256())
+    )
+    cert_path, key_path = folder / "amsync-cert.pem", folder / "amsync-key.pem"
+    cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    _write_private(
+        key_path,
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+    return TLSConfig(cert_path, key_path)
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -1,0 +1,306 @@
+//! Cuts stored or received bytes into chunks and checks each before the crate sees it.
+//!
+//! Checked here: magic, type, length, checksum, inflated size, claimed rows, and what the
+//! crate's `apply_changes` would panic on without looking at other changes. What depends on
+//! other changes is checked in `graph`.
+
+use automerge::{Automerge, Change, ChangeHash};
+use sha2::{Digest, Sha256};
+
+use crate::columns::{spend_columns, Budget, Column, Layout};
+use crate::error::{guarded_check, reason, Refusal};
+use crate::reader::Reader;
+
+const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+const DOCUMENT: u8 = 0;
+const CHANGE: u8 = 1;
+const COMPRESSED: u8 = 2;
+
+/// Everything compressed in one message or blob inflates to at most this much: well above the
+/// 100 MiB that a frame may have, since documents compress, and small enough for a worker.
+pub const MOST_INFLATED_BYTES: u64 = 256 << 20;
+/// Rows that need not be paid for by bytes: runs of nulls, or deletions of one keystroke. 2^18
+/// rows of a hostile change cost the crate some 0.3 s.
+pub const FREE_ROWS: u64 = 1 << 18;
+/// Operation ids are u32 in the crate, and it panics when they overflow (ENGINE T11).
+pub const MOST_OP_ID: u64 = 1 << 31;
+/// The crate keeps sequence numbers as u32.
+const MOST_SEQUENCE: u64 = u32::MAX as u64;
+
+/// Specifications of the columns of a change: object actor and counter, key actor, action,
+/// predecessor actor.
+mod spec {
+    pub const OBJECT_ACTOR: u32 = 0x01;
+    pub const OBJECT_COUNTER: u32 = 0x02;
+    pub const KEY_ACTOR: u32 = 0x11;
+    pub const ACTION: u32 = 0x42;
+    pub const PREDECESSOR_ACTOR: u32 = 0x71;
+}
+
+/// One chunk, cut but not looked into.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    kind: u8,
+    checksum: [u8; 4],
+    data: &'a [u8],
+    /// With its header, as it came.
+    pub whole: &'a [u8],
+}
+
+/// Cut the first chunk off; an error leaves no way to find the next one.
+pub fn cut<'a>(reader: &mut Reader<'a>) -> Result<Chunk<'a>, Refusal> {
+    let start = reader.rest();
+    if reader.take(4)? != MAGIC {
+        return Err(Refusal::malformed("a chunk without the magic bytes"));
+    }
+    let mut checksum = [0; 4];
+    checksum.copy_from_slice(reader.take(4)?);
+    let kind = reader.byte()?;
+    let data = reader.prefixed()?;
+    let whole = &start[..start.len() - reader.rest().len()];
+    Ok(Chunk {
+        kind,
+        checksum,
+        data,
+        whole,
+    })
+}
+
+/// A change that passed the checks that need no other change, with what later ones look at.
+#[derive(Clone, Debug)]
+pub struct CheckedChange {
+    pub change: Change,
+    /// Objects that its operations edit: (counter, index into the change's actors).
+    pub objects: Vec<(u64, usize)>,
+    /// Rows that make objects, as half-open ranges.
+    pub made: Vec<(u64, u64)>,
+}
+
+/// The content of one chunk.
+pub enum Checked {
+    Change(Box<CheckedChange>),
+    /// Changes of a saved document, dependencies first.
+    Document(Vec<CheckedChange>),
+    /// A saved document of which every head is known already.
+    KnownDocument,
+}
+
+/// Check one chunk and take its changes out; `known` tells which hashes need no second look.
+pub fn check(
+    chunk: &Chunk<'_>,
+    budget: &mut Budget,
+    known: impl Fn(&ChangeHash) -> bool,
+) -> Result<Checked, Refusal> {
+    budget.allow_rows(chunk.data.len() as u64);
+    match chunk.kind {
+        CHANGE => {
+            check_checksum(chunk, CHANGE, chunk.data)?;
+            let change = check_change(chunk.whole, chunk.data, budget)?;
+            Ok(Checked::Change(Box::new(change)))
+        }
+        COMPRESSED => {
+            let data = budget.inflate(chunk.data)?;
+            budget.allow_rows(data.len() as u64);
+            check_checksum(chunk, CHANGE, &data)?;
+            let whole = change_chunk(chunk.checksum, &data);
+            let change = check_change(&whole, &data, budget)?;
+            Ok(Checked::Change(Box::new(change)))
+        }
+        DOCUMENT => {
+            check_checksum(chunk, DOCUMENT, chunk.data)?;
+            if check_document(chunk.data, budget)?.iter().all(known) {
+                return Ok(Checked::KnownDocument);
+            }
+            let changes = guarded_check(|| {
+                Automerge::load(chunk.whole)
+                    .map(|document| document.get_changes(&[]))
+                    .map_err(|error| Refusal::malformed(error.to_string()))
+            })?;
+            changes
+                .into_iter()
+                .map(inspect_change)
+                .collect::<Result<_, _>>()
+                .map(Checked::Document)
+        }
+        other => Err(Refusal::new(
+            reason::CHUNK_TYPE,
+            format!("chunk type {other}"),
+        )),
+    }
+}
+
+fn check_checksum(chunk: &Chunk<'_>, kind: u8, data: &[u8]) -> Result<(), Refusal> {
+    let mut hasher = Sha256::new();
+    hasher.update([kind]);
+    hasher.update(leb128(data.len()));
+    hasher.update(data);
+    if hasher.finalize()[..4] == chunk.checksum {
+        Ok(())
+    } else {
+        Err(Refusal::new(
+            reason::CHECKSUM,
+            "a chunk's checksum does not match its bytes",
+        ))
+    }
+}
+
+fn change_chunk(checksum: [u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(data.len() + 19);
+    whole.extend(MAGIC);
+    whole.extend(checksum);
+    whole.push(CHANGE);
+    whole.extend(leb128(data.len()));
+    whole.extend(data);
+    whole
+}
+
+fn leb128(value: usize) -> Vec<u8> {
+    let mut value = value;
+    let mut bytes = Vec::with_capacity(5);
+    while value > 0x7f {
+        bytes.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+fn check_change(whole: &[u8], data: &[u8], budget: &mut Budget) -> Result<CheckedChange, Refusal> {
+    let columns = change_columns(data)?;
+    if columns.iter().any(Column::is_compressed) {
+        return Err(Refusal::malformed("a change with compressed columns"));
+    }
+    spend_columns(&columns, budget)?;
+    let change = guarded_check(|| {
+        Change::try_from(whole).map_err(|error| Refusal::malformed(error.to_string()))
+    })?;
+    inspect_change(change)
+}
+
+fn change_columns(data: &[u8]) -> Result<Vec<Column<'_>>, Refusal> {
+    let mut reader = Reader::new(data);
+    reader.hashes(usize::MAX)?;
+    reader.prefixed()?;
+    reader.unsigned()?;
+    reader.unsigned()?;
+    reader.signed()?;
+    reader.prefixed()?;
+    let actors = reader.count(1, usize::MAX)?;
+    for _ in 0..actors {
+        reader.prefixed()?;
+    }
+    Layout::read(&mut reader)?.columns(&mut reader)
+}
+
+/// Spend what a saved document's columns claim; returns its heads.
+fn check_document(data: &[u8], budget: &mut Budget) -> Result<Vec<ChangeHash>, Refusal> {
+    let mut reader = Reader::new(data);
+    let actors = reader.count(1, usize::MAX)?;
+    for _ in 0..actors {
+        reader.prefixed()?;
+    }
+    let heads = reader.hashes(usize::MAX)?;
+    let changes = Layout::read(&mut reader)?;
+    let operations = Layout::read(&mut reader)?;
+    let mut columns = changes.columns(&mut reader)?;
+    columns.extend(operations.columns(&mut reader)?);
+    spend_columns(&columns, budget)?;
+    Ok(heads)
+}
+
+/// What `apply_changes` trusts in a single change.
+fn inspect_change(change: Change) -> Result<CheckedChange, Refusal> {
+    if change.seq() == 0 || change.seq() > MOST_SEQUENCE {
+        return Err(Refusal::new(
+            reason::SEQUENCE,
+            format!("sequence number {}", change.seq()),
+        ));
+    }
+    let start = change.start_op().get();
+    if start.saturating_add(change.len() as u64) > MOST_OP_ID {
+        return Err(Refusal::new(
+            reason::OP_ID,
+            format!("operations start at {start}"),
+        ));
+    }
+    if change.seq() != 1 && guarded_check(|| Ok(change.author().is_some()))? {
+        return Err(Refusal::new(
+            reason::SEQUENCE,
+            "an author named after the first change",
+        ));
+    }
+    let raw = Reader::new(change.raw_bytes());
+    let data = cut(&mut { raw })?.data;
+    let columns = change_columns(data)?;
+    let column = |spec| columns.iter().find(|column| column.plain_spec() == spec);
+    let actor_count = change.other_actor_ids().len() as u64 + 1;
+    for spec in [spec::OBJECT_ACTOR, spec::KEY_ACTOR, spec::PREDECESSOR_ACTOR] {
+        for run in column(spec).into_iter().flat_map(Column::runs) {
+            if run?.value.is_some_and(|actor| actor >= actor_count) {
+                return Err(Refusal::malformed(
+                    "an operation names an actor not in its list",
+                ));
+            }
+        }
+    }
+    let objects = match (column(spec::OBJECT_ACTOR), column(spec::OBJECT_COUNTER)) {
+        (Some(actors), Some(counters)) => edited_objects(actors, counters)?,
+        _ => Vec::new(),
+    };
+    let made = column(spec::ACTION).map_or(Ok(Vec::new()), made_rows)?;
+    Ok(CheckedChange {
+        change,
+        objects,
+        made,
+    })
+}
+
+fn edited_objects(
+    actors: &Column<'_>,
+    counters: &Column<'_>,
+) -> Result<Vec<(u64, usize)>, Refusal> {
+    let mut objects = Vec::new();
+    let mut actor_runs = actors.runs();
+    let mut counter_runs = counters.runs();
+    let mut actor = actor_runs.next().transpose()?;
+    let mut counter = counter_runs.next().transpose()?;
+    while let (Some(mut left), Some(mut right)) = (actor, counter) {
+        let shared = left.count.min(right.count);
+        if let (Some(index), Some(counter), true) = (left.value, right.value, shared > 0) {
+            let object = (counter, index as usize);
+            if objects.last() != Some(&object) {
+                objects.push(object);
+            }
+        }
+        left.count -= shared;
+        right.count -= shared;
+        actor = if left.count > 0 {
+            Some(left)
+        } else {
+            actor_runs.next().transpose()?
+        };
+        counter = if right.count > 0 {
+            Some(right)
+        } else {
+            counter_runs.next().transpose()?
+        };
+    }
+    objects.sort_unstable();
+    objects.dedup();
+    Ok(objects)
+}
+
+/// Rows whose action makes a map, list, text or table: the even ones up to 6.
+fn made_rows(actions: &Column<'_>) -> Result<Vec<(u64, u64)>, Refusal> {
+    let mut made = Vec::new();
+    let mut row = 0u64;
+    for run in actions.runs() {
+        let run = run?;
+        let end = row.saturating_add(run.count);
+        if matches!(run.value, Some(0 | 2 | 4 | 6)) {
+            made.push((row, end));
+        }
+        row = end;
+    }
+    Ok(made)
+}

@@ -1,0 +1,42 @@
+//! Registers what `amsync._automerge` exports; the interface is in `_automerge.pyi`.
+
+mod actor_sets;
+mod chunk;
+mod columns;
+mod document;
+mod engine;
+mod error;
+mod graph;
+mod ingest;
+mod message;
+mod outcome;
+mod peer;
+mod queue;
+mod reader;
+mod replica;
+mod snapshot;
+mod value;
+
+use pyo3::prelude::*;
+
+/// Version of the automerge crate, pinned with `=` in Cargo.toml.
+const AUTOMERGE_VERSION: &str = "0.12.0";
+
+#[pymodule]
+fn _automerge(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    error::silence_caught_panics();
+    let py = module.py();
+    module.add("__version__", AUTOMERGE_VERSION)?;
+    module.add("EngineError", py.get_type::<error::EngineError>())?;
+    module.add("InvalidChunk", py.get_type::<error::InvalidChunk>())?;
+    module.add("EnginePanic", py.get_type::<error::EnginePanic>())?;
+    module.add_class::<outcome::Fault>()?;
+    module.add_class::<outcome::Outcome>()?;
+    module.add_class::<document::Document>()?;
+    module.add_class::<replica::Replica>()?;
+    module.add_function(wrap_pyfunction!(snapshot::initial_change, module)?)?;
+    module.add_function(wrap_pyfunction!(snapshot::build_document, module)?)?;
+    module.add_function(wrap_pyfunction!(snapshot::inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(snapshot::compact, module)?)?;
+    Ok(())
+}

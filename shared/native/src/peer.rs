@@ -1,0 +1,253 @@
+//! One peer's exchange with a document: the crate's sync state, flow control, loop breaker.
+//!
+//! Differences from the crate's own generate and receive, each with its trap in ENGINE.md: a
+//! read-only peer never gets the crate's reset (T4), refused changes are not asked for (T5),
+//! `shared_heads` takes only what the peer named (T6).
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use automerge::sync::{Message, State, SyncDoc};
+use automerge::{Automerge, ChangeHash};
+
+use crate::graph::Graph;
+use crate::queue::Queue;
+
+/// Distinct messages remembered since the last progress; an exchange that goes around in a
+/// larger circle without progress counts as repeating.
+const MOST_REMEMBERED: usize = 8;
+
+/// What generating reads; it doesn't change while messages are generated.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub document: &'a Automerge,
+    pub graph: &'a Graph,
+    pub queue: &'a Queue,
+    /// Counts the changes applied so far.
+    pub version: u64,
+}
+
+/// An encoded message.
+#[derive(Clone)]
+pub struct Draft {
+    pub bytes: Vec<u8>,
+    pub has_changes: bool,
+    pub has_heads: bool,
+    digest: u64,
+}
+
+/// What the loop breaker says about a message that is about to be sent.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    Send,
+    Renew,
+    Silence,
+}
+
+pub struct Peer {
+    pub state: State,
+    /// It spoke, or was greeted: only then is it sent anything.
+    pub engaged: bool,
+    pub track_heads: bool,
+    /// Messages with changes that it has not answered.
+    pub unanswered: usize,
+    silenced: bool,
+    /// The breaker renewed the state, and nothing has moved since.
+    renewed: bool,
+    repeats: u32,
+    sent: Vec<u64>,
+    version: u64,
+    heads: Option<Vec<ChangeHash>>,
+}
+
+impl Peer {
+    pub fn new(read_only: bool, track_heads: bool) -> Self {
+        let state = if read_only {
+            State::new_read_only()
+        } else {
+            State::new()
+        };
+        Self {
+            state,
+            engaged: false,
+            track_heads,
+            unanswered: 0,
+            silenced: false,
+            renewed: false,
+            repeats: 0,
+            sent: Vec::new(),
+            version: 0,
+            heads: None,
+        }
+    }
+
+    /// Take a message whose changes, if it had any, were applied or queued already.
+    pub fn receive(
+        &mut self,
+        document: &mut Automerge,
+        message: Message,
+        had_changes: bool,
+    ) -> Result<(), automerge::AutomergeError> {
+        let last_sent = self.state.last_sent_heads.clone();
+        let lost_everything = message.heads.is_empty();
+        let heads = message.heads.clone();
+        document.receive_sync_message(&mut self.state, message)?;
+        // The crate sees no changes, so it takes equal heads for an acknowledgement that needs
+        // no answer; but a message with changes is always owed one.
+        if had_changes && !lost_everything {
+            self.state.last_sent_heads = last_sent;
+        }
+        let all_answered = heads == self.state.last_sent_heads || self.state.sent_hashes.is_empty();
+        self.unanswered = if all_answered {
+            0
+        } else {
+            self.unanswered.saturating_sub(1)
+        };
+        self.engaged = true;
+        Ok(())
+    }
+
+    /// Note that a message of this peer brought changes: the exchange is not stuck.
+    pub fn note_progress(&mut self) {
+        self.renewed = false;
+    }
+
+    /// Renew the state as one that may have lost an inbound message.
+    pub fn reset(&mut self) {
+        self.renew();
+        self.silenced = false;
+        self.renewed = false;
+        self.engaged = true;
+    }
+
+    /// Like `reset`, by the loop breaker.
+    pub fn renew_after_loop(&mut self) {
+        self.renew();
+        self.renewed = true;
+    }
+
+    fn renew(&mut self) {
+        let old = std::mem::take(&mut self.state);
+        self.state = State {
+            their_capabilities: old.their_capabilities,
+            peer_read_only: old.peer_read_only,
+            read_only: old.read_only,
+            needs_reset: true,
+            ..State::new()
+        };
+        self.unanswered = 0;
+        self.repeats = 0;
+        self.sent.clear();
+    }
+
+    pub fn set_read_only(&mut self, read_only: bool) {
+        let peer_read_only = self.state.peer_read_only;
+        self.state.set_read_only(read_only);
+        self.state.peer_read_only = peer_read_only;
+        self.unanswered = 0;
+        self.silenced = false;
+    }
+
+    pub fn silence(&mut self) {
+        self.silenced = true;
+    }
+
+    /// Whether a call of `generate` can be spared; `window` is the bound on unanswered messages.
+    pub fn is_quiet(&self, our_heads: &[ChangeHash], window: usize) -> bool {
+        let state = &self.state;
+        let settled = state.have_responded
+            && !state.needs_reset
+            && state.last_sent_heads == our_heads
+            && state.their_heads.as_deref() == Some(our_heads)
+            && state.their_need.as_ref().is_none_or(Vec::is_empty);
+        let held = self.unanswered >= window && !state.needs_reset;
+        !self.engaged || self.silenced || settled || held
+    }
+
+    /// Ask for the heads that follow a reset by empty heads: a peer that has nothing would take
+    /// those for equal to its own, and stay silent.
+    pub fn follow_reset(&mut self) {
+        self.state.in_flight = false;
+        self.state.have_responded = false;
+    }
+
+    /// Hold a message against those sent since something moved last.
+    pub fn judge(&mut self, draft: &Draft, version: u64, loop_limit: u32) -> Verdict {
+        if self.heads != self.state.their_heads {
+            self.heads.clone_from(&self.state.their_heads);
+            self.renewed = false;
+            self.repeats = 0;
+            self.sent.clear();
+        }
+        if self.version != version {
+            self.version = version;
+            self.repeats = 0;
+            self.sent.clear();
+        }
+        if self.sent.contains(&draft.digest) || self.sent.len() >= MOST_REMEMBERED {
+            self.repeats += 1;
+        } else {
+            self.sent.push(draft.digest);
+        }
+        match (self.repeats >= loop_limit, self.renewed) {
+            (false, _) => Verdict::Send,
+            (true, false) => Verdict::Renew,
+            (true, true) => Verdict::Silence,
+        }
+    }
+}
+
+/// The next message for a state, if it is owed one; deterministic in the state and the view.
+pub fn generate(view: View<'_>, state: &mut State) -> Option<Draft> {
+    cut_last_sync(view, state);
+    let their_heads = state.their_heads.clone().unwrap_or_default();
+    let (need, met_refused) = view.queue.missing(&their_heads, view.graph);
+    let is_stuck = met_refused && need.is_empty();
+    let before = is_stuck.then(|| state.clone());
+    let is_crate_reset = names_unknown(view, state);
+
+    let mut message = view.document.generate_sync_message(state)?;
+    if let Some(before) = before {
+        let is_news = before.last_sent_heads != view.graph.heads() || !before.have_responded;
+        if message.changes.is_empty() && !is_news && !before.needs_reset {
+            *state = before;
+            return None;
+        }
+    }
+    if !is_crate_reset && !state.read_only && message.need != need {
+        if !need.iter().all(|hash| their_heads.contains(hash)) {
+            message.have.clear();
+        }
+        message.need = need;
+    }
+    let has_changes = !message.changes.is_empty();
+    let has_heads = !message.heads.is_empty();
+    let bytes = message.encode();
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    Some(Draft {
+        bytes,
+        has_changes,
+        has_heads,
+        digest: hasher.finish(),
+    })
+}
+
+/// Answer a read-only peer from the part of its `last_sync` that we know (ENGINE T4): the
+/// crate's reset would never end, since we never ask such a peer for what we lack.
+fn cut_last_sync(view: View<'_>, state: &mut State) {
+    if !state.read_only {
+        return;
+    }
+    for have in state.their_have.iter_mut().flatten() {
+        have.last_sync.retain(|hash| view.graph.contains(hash));
+    }
+}
+
+fn names_unknown(view: View<'_>, state: &State) -> bool {
+    state
+        .their_have
+        .as_ref()
+        .and_then(|have| have.first())
+        .is_some_and(|have| have.last_sync.iter().any(|hash| !view.graph.contains(hash)))
+}

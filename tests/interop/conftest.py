@@ -1,0 +1,139 @@
+"""Fixtures: `js` drives real automerge-repo clients, `server` is what they talk to.
+
+`--against=js` puts automerge-repo's own server in our place, to check the scenarios themselves;
+it is used by hand, and scenarios that ask for more than that server gives are skipped then.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interop.driver import DRIVER, Driver
+from interop.servers import AmsyncServer, ReferenceServer, Server, ServerOptions
+
+StartServer = Callable[..., Server]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--against",
+        choices=["amsync", "js"],
+        default="amsync",
+        help="the server that the interop tests use: ours, or automerge-repo's own",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.node)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show the ends of Node's and the server's logs with a failure."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if not report.failed:
+        return
+    arguments = getattr(item, "funcargs", {})
+    for name, log in _logs(arguments):
+        if log.exists() and (tail := log.read_text(errors="replace")[-6000:]):
+            report.sections.append((name, tail))
+
+
+def _logs(arguments: dict[str, Any]) -> list[tuple[str, Path]]:
+    logs = []
+    for name in ("js", "server"):
+        if name in arguments:
+            logs.append((f"log of {name}", arguments[name].log))
+    started = getattr(arguments.get("start_server"), "started", [])
+    logs.extend((f"log of server {i}", server.log) for i, server in enumerate(started))
+    return logs
+
+
+@pytest.fixture(scope="session")
+def against(request: pytest.FixtureRequest) -> str:
+    """The kind of server under test: "amsync" or "js"."""
+    kind: str = request.config.getoption("--against", default="amsync")
+    return kind
+
+
+@pytest.fixture
+def amsync_only(against: str) -> None:
+    """Skip a scenario that the reference server cannot pass; its docstring says why."""
+    if against == "js":
+        pytest.skip("asks for more than automerge-repo's own server gives")
+
+
+@pytest.fixture(scope="session")
+def js_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    assert shutil.which("node"), "Node 20 or newer is missing"
+    assert (DRIVER.parent / "node_modules").exists(), "run `npm ci` in tests/js first"
+    with Driver(tmp_path_factory.mktemp("js") / "node.log") as driver:
+        yield driver
+
+
+@pytest.fixture
+def js(js_session: Driver) -> Iterator[Driver]:
+    """Real clients; what the test leaves open is closed, and stray errors fail it."""
+    js_session.errors()
+    yield js_session
+    js_session.close_repos()
+    # A socket that is refused or reset while connecting throws inside the adapter's own event
+    # handler; the client comes back after it, as in every application.
+    expected = ("ECONNRESET", "ECONNREFUSED", "socket hang up", "closed before the connection")
+    stray = [e for e in js_session.errors() if not any(text in e for text in expected)]
+    assert not stray, "\n".join(stray)
+
+
+class ServerStarter:
+    """Starts servers of the kind under test and ends them after the test."""
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        self.started: list[Server] = []
+        self._kind = kind
+        self._directory = directory
+
+    def __call__(self, data_dir: Path | None = None, **options: Any) -> Server:
+        number = len(self.started)
+        data_dir = data_dir or self._directory / f"data-{number}"
+        log = self._directory / f"server-{number}.log"
+        make = AmsyncServer if self._kind == "amsync" else ReferenceServer
+        server: Server = make(data_dir, log, ServerOptions(**options))
+        self.started.append(server)
+        return server
+
+    def close(self) -> None:
+        for server in self.started:
+            if server.running():
+                server.kill9()
+
+
+@pytest.fixture
+def start_server(against: str, tmp_path: Path) -> Iterator[ServerStarter]:
+    """Start a server of one's own: `start_server(announce=True)`."""
+    starter = ServerStarter(against, tmp_path)
+    yield starter
+    starter.close()
+
+
+@pytest.fixture(scope="session")
+def shared_server(against: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    starter = ServerStarter(against, tmp_path_factory.mktemp("server"))
+    yield [starter()]
+    starter.close()
+
+
+@pytest.fixture
+def server(shared_server: list[Server]) -> Iterator[Server]:
+    """A server with default options that many tests share; it must outlive each of them."""
+    server = shared_server[0]
+    if not server.running():
+        server.start()
+    yield server
+    assert server.running(), "the server ended during this test"

@@ -1,0 +1,171 @@
+"""Writes automerge chunks and sync messages byte by byte, also ones that no honest client makes.
+
+The formats are those of the crate's `storage` and `sync` modules (PROTOCOL 5.1).
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+MAGIC = bytes.fromhex("856f4a83")
+DOCUMENT, CHANGE, COMPRESSED, BUNDLE = range(4)
+
+OBJECT_ACTOR, OBJECT_COUNTER = 0x01, 0x02
+KEY_ACTOR, KEY_COUNTER, KEY_STRING = 0x11, 0x13, 0x15
+INSERT, ACTION = 0x34, 0x42
+VALUE_META, VALUE = 0x56, 0x57
+PREDECESSOR_GROUP, PREDECESSOR_ACTOR, PREDECESSOR_COUNTER = 0x70, 0x71, 0x73
+DEFLATE = 0x08
+
+MAKE_MAP, SET = 0, 1
+FLAGS = bytes([2, 2, 0x84])
+
+
+def unsigned(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def signed(value: int) -> bytes:
+    encoded = bytearray()
+    while not -64 <= value < 64:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value & 0x7F)
+    return bytes(encoded)
+
+
+def prefixed(data: bytes) -> bytes:
+    return unsigned(len(data)) + data
+
+
+def deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return compressor.compress(data) + compressor.flush()
+
+
+def run(count: int, value: int | bytes) -> bytes:
+    """A run of one integer, or of one text given as bytes."""
+    encoded = prefixed(value) if isinstance(value, bytes) else unsigned(value)
+    return signed(count) + encoded
+
+
+def chunk_hash(data: bytes, kind: int = CHANGE) -> bytes:
+    return sha256(bytes([kind]) + prefixed(data)).digest()
+
+
+def chunk(kind: int, data: bytes, checksum: bytes | None = None) -> bytes:
+    if checksum is None:
+        checksum = chunk_hash(data, kind)[:4]
+    return MAGIC + checksum + bytes([kind]) + prefixed(data)
+
+
+@dataclass
+class Change:
+    """One change; by default it sets the root key `k` to null, `operations` times."""
+
+    actor: bytes
+    sequence: int = 1
+    start: int = 1
+    deps: Sequence[bytes] = ()
+    others: Sequence[bytes] = ()
+    operations: int = 1
+    columns: dict[int, bytes] = field(default_factory=dict)
+    extra: bytes = b""
+
+    def data(self) -> bytes:
+        columns: dict[int, bytes] = {}
+        if self.operations:
+            columns = {
+                KEY_STRING: run(self.operations, b"k"),
+                INSERT: unsigned(self.operations),
+                ACTION: run(self.operations, SET),
+                VALUE_META: run(self.operations, 0),
+                PREDECESSOR_GROUP: run(self.operations, 0),
+            }
+        columns = {**columns, **self.columns}
+        columns = {spec: columns[spec] for spec in sorted(columns) if columns[spec]}
+        return b"".join(
+            [
+                unsigned(len(self.deps)),
+                *sorted(self.deps),
+                prefixed(self.actor),
+                unsigned(self.sequence),
+                unsigned(self.start),
+                signed(0),
+                prefixed(b""),
+                unsigned(len(self.others)),
+                *map(prefixed, self.others),
+                layout(columns),
+                *columns.values(),
+                self.extra,
+            ]
+        )
+
+    def chunk(self) -> bytes:
+        return chunk(CHANGE, self.data())
+
+    def compressed(self) -> bytes:
+        data = self.data()
+        return chunk(COMPRESSED, deflate(data), chunk_hash(data)[:4])
+
+    def hash(self) -> bytes:
+        return chunk_hash(self.data())
+
+
+def layout(columns: dict[int, bytes]) -> bytes:
+    specs = [unsigned(spec) + unsigned(len(data)) for spec, data in columns.items()]
+    return unsigned(len(columns)) + b"".join(specs)
+
+
+def document(changes: dict[int, bytes], operations: dict[int, bytes]) -> bytes:
+    """A saved document with one actor and one made-up head."""
+    data = b"".join(
+        [
+            unsigned(1),
+            prefixed(b"a"),
+            unsigned(1),
+            b"h" * 32,
+            layout(changes),
+            layout(operations),
+            *changes.values(),
+            *operations.values(),
+            unsigned(0),
+        ]
+    )
+    return chunk(DOCUMENT, data)
+
+
+def hashes(values: Sequence[bytes]) -> bytes:
+    return unsigned(len(values)) + b"".join(sorted(values))
+
+
+def have(last_sync: Sequence[bytes] = (), bloom: bytes = b"") -> bytes:
+    return hashes(last_sync) + prefixed(bloom)
+
+
+def message(
+    changes: Sequence[bytes] = (),
+    heads: Sequence[bytes] = (),
+    need: Sequence[bytes] = (),
+    haves: Sequence[bytes] = (have(),),
+    flags: bytes = FLAGS,
+    version: int = 0x42,
+) -> bytes:
+    return b"".join(
+        [
+            bytes([version]),
+            hashes(heads),
+            hashes(need),
+            unsigned(len(haves)),
+            *haves,
+            unsigned(len(changes)),
+            *map(prefixed, changes),
+            flags,
+        ]
+    )

@@ -1,0 +1,54 @@
+"""A chunk codec without automerge: chunks are framed bytes, a snapshot is a set of them.
+
+A blob is any number of parts: `C` + length + body (a change) or `S` + length + changes (a
+snapshot). A body that starts with `orphan` waits for a dependency.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+from amsync.errors import InvalidDocument
+from amsync.storage.codec import ChunkInfo, Snapshot
+
+
+def make_chunk(body: bytes) -> bytes:
+    return b"C" + struct.pack(">I", len(body)) + body
+
+
+def make_snapshot(bodies: Sequence[bytes]) -> bytes:
+    inner = b"".join(make_chunk(body) for body in bodies)
+    return b"S" + struct.pack(">I", len(inner)) + inner
+
+
+def bodies_of(blob: bytes) -> list[bytes]:
+    """Raises InvalidDocument."""
+    bodies: list[bytes] = []
+    while blob:
+        if len(blob) < 5 or blob[:1] not in (b"C", b"S"):
+            raise InvalidDocument("malformed: not a chunk")
+        end = 5 + struct.unpack(">I", blob[1:5])[0]
+        if end > len(blob):
+            raise InvalidDocument("malformed: torn chunk")
+        bodies += [blob[5:end]] if blob[:1] == b"C" else bodies_of(blob[5:end])
+        blob = blob[end:]
+    return bodies
+
+
+def heads_of(bodies: Sequence[bytes]) -> tuple[bytes, ...]:
+    return (hashlib.sha256(b"\0".join(sorted(bodies))).digest(),)
+
+
+class FakeCodec:
+    """Implements `amsync.storage.ChunkCodec`."""
+
+    def inspect(self, blob: bytes) -> ChunkInfo:
+        bodies = bodies_of(blob)
+        orphans = sum(body.startswith(b"orphan") for body in bodies)
+        return ChunkInfo(heads_of(bodies), len(bodies) - orphans, orphans)
+
+    def compact(self, blobs: Sequence[bytes]) -> Snapshot:
+        bodies = sorted({body for blob in blobs for body in bodies_of(blob)})
+        if any(body.startswith(b"orphan") for body in bodies):
+            raise InvalidDocument("orphans: a change waits for a dependency")
+        return Snapshot(make_snapshot(bodies), heads_of(bodies))

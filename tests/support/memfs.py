@@ -1,0 +1,303 @@
+"""A file system in memory that forgets what was not fsynced.
+
+Implements `amsync.storage.FileSystem`. Bytes survive a crash after fsync of their file, names
+after fsync of their directory; a failed fsync loses the bytes for good, as in Linux. Every
+mutating call is a boundary: `crash_at` stops the machine before the call of that number (a
+write is cut in half), and `restart` brings it back with what was durable, or with a seeded
+choice of the rest.
+"""
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from amsync.storage.files import Entry, FileStat, HeldLock, LockHeld, WritableFile
+
+
+class MachineDown(BaseException):
+    """The simulated machine is down; no code under test may swallow this."""
+
+
+class _File:
+    def __init__(self) -> None:
+        self.data = b""
+        self.durable = b""
+        self.poisoned = False
+        self.modified_ns = 0
+
+
+class _Directory:
+    def __init__(self) -> None:
+        self.entries: dict[str, _File | _Directory] = {}
+        self.durable: dict[str, _File | _Directory] = {}
+
+
+_Node = _File | _Directory
+
+KEEP_NOTHING = "nothing"
+KEEP_EVERYTHING = "everything"
+
+
+class MemoryFileSystem:
+    """See the module.
+
+    Attributes:
+        operations: Mutating calls so far.
+        crash_at: The number of the call that stops the machine, or None.
+        fault: Asked before every mutating call with (operation, path); an errno makes the call
+            fail (a write after half of its bytes).
+        log: (operation, path) of every mutating call.
+    """
+
+    def __init__(self) -> None:
+        self._root = _Directory()
+        self._lock = threading.RLock()
+        self._held: dict[Path, bytes] = {}
+        self._down = False
+        self._generation = 0
+        self.operations = 0
+        self.crash_at: int | None = None
+        self.fault: Callable[[str, Path], int | None] | None = None
+        self.log: list[tuple[str, Path]] = []
+
+    def restart(self, keep: str | Random = KEEP_NOTHING) -> None:
+        """Lose power (or only the process, with KEEP_EVERYTHING) and come back."""
+        with self._lock:
+            if keep != KEEP_EVERYTHING:
+                self._settle(self._root, keep if isinstance(keep, Random) else None, set())
+            self._held.clear()
+            self._down = False
+            self._generation += 1
+            self.crash_at = None
+            self.fault = None
+
+    def _settle(self, directory: _Directory, random: Random | None, seen: set[int]) -> None:
+        kept = dict(directory.durable)
+        if random is not None:
+            for name in sorted(directory.entries.keys() | directory.durable.keys()):
+                node = directory.entries.get(name)
+                if node is not directory.durable.get(name) and random.random() < 0.5:
+                    if node is None:
+                        del kept[name]
+                    else:
+                        kept[name] = node
+        directory.entries = kept
+        directory.durable = dict(kept)
+        for node in kept.values():
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, _Directory):
+                self._settle(node, random, seen)
+            else:
+                extra = node.data[len(node.durable) :]
+                if random is None or node.poisoned or not extra:
+                    node.data = node.durable
+                else:
+                    node.data = node.durable + extra[: random.randint(0, len(extra))]
+                node.durable = node.data
+                node.poisoned = False
+
+    def _enter(self, operation: str, path: Path) -> int | None:
+        self._check()
+        self.operations += 1
+        self.log.append((operation, path))
+        if self.crash_at is not None and self.operations >= self.crash_at:
+            self._down = True
+            if operation != "write":
+                raise MachineDown
+        return self.fault(operation, path) if self.fault is not None else None
+
+    def _begin(self, operation: str, path: Path) -> None:
+        error = self._enter(operation, path)
+        if error is not None:
+            raise OSError(error, os.strerror(error), str(path))
+
+    def _check(self) -> None:
+        if self._down:
+            raise MachineDown
+
+    def _find(self, path: Path) -> _Node:
+        self._check()
+        node: _Node = self._root
+        for name in path.parts[1:]:
+            if not isinstance(node, _Directory):
+                raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(path))
+            if name not in node.entries:
+                raise FileNotFoundError(errno.ENOENT, "No such file", str(path))
+            node = node.entries[name]
+        return node
+
+    def _directory(self, path: Path) -> _Directory:
+        node = self._find(path)
+        if not isinstance(node, _Directory):
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(path))
+        return node
+
+    def _file(self, path: Path) -> _File:
+        node = self._find(path)
+        if not isinstance(node, _File):
+            raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+        return node
+
+    def create(self, path: Path) -> WritableFile:
+        with self._lock:
+            self._begin("create", path)
+            parent = self._directory(path.parent)
+            if path.name in parent.entries:
+                raise FileExistsError(errno.EEXIST, "File exists", str(path))
+            file = _File()
+            file.modified_ns = self.operations
+            parent.entries[path.name] = file
+            return _Handle(self, path, file)
+
+    def read(self, path: Path) -> bytes:
+        with self._lock:
+            return self._file(path).data
+
+    def stat(self, path: Path) -> FileStat:
+        with self._lock:
+            node = self._find(path)
+            if isinstance(node, _Directory):
+                return FileStat(0, 0, True)
+            return FileStat(len(node.data), node.modified_ns, False)
+
+    def list_directory(self, path: Path) -> list[Entry]:
+        with self._lock:
+            entries = self._directory(path).entries
+            return [Entry(name, isinstance(entries[name], _Directory)) for name in sorted(entries)]
+
+    def rename(self, source: Path, target: Path) -> None:
+        with self._lock:
+            self._begin("rename", source)
+            node = self._file(source)
+            parent = self._directory(target.parent)
+            if isinstance(parent.entries.get(target.name), _Directory):
+                raise IsADirectoryError(errno.EISDIR, "Is a directory", str(target))
+            del self._directory(source.parent).entries[source.name]
+            parent.entries[target.name] = node
+
+    def unlink(self, path: Path) -> None:
+        with self._lock:
+            self._begin("unlink", path)
+            self._file(path)
+            del self._directory(path.parent).entries[path.name]
+
+    def make_directory(self, path: Path) -> None:
+        with self._lock:
+            self._begin("make_directory", path)
+            parent = self._directory(path.parent)
+            if path.name in parent.entries:
+                raise FileExistsError(errno.EEXIST, "File exists", str(path))
+            parent.entries[path.name] = _Directory()
+
+    def remove_directory(self, path: Path) -> None:
+        with self._lock:
+            self._begin("remove_directory", path)
+            if self._directory(path).entries:
+                raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+            del self._directory(path.parent).entries[path.name]
+
+    def fsync_file(self, path: Path) -> None:
+        with self._lock:
+            self._fsync(path, self._file(path))
+
+    def fsync_directory(self, path: Path) -> None:
+        with self._lock:
+            self._begin("fsync_directory", path)
+            directory = self._directory(path)
+            directory.durable = dict(directory.entries)
+
+    def lock(self, path: Path, holder: bytes) -> HeldLock:
+        with self._lock:
+            if path in self._held:
+                raise LockHeld(self._held[path])
+            if path.name not in self._directory(path.parent).entries:
+                self.create(path)
+            self._held[path] = holder
+            return _Lock(self, path, self._generation)
+
+    def put(self, path: Path, data: bytes) -> None:
+        """Place a durable file, as if it had always been there; for arranging a test."""
+        with self._lock:
+            node = self._root
+            for name in path.parts[1:-1]:
+                child = node.entries.setdefault(name, _Directory())
+                assert isinstance(child, _Directory)
+                node.durable[name] = child
+                node = child
+            file = _File()
+            file.data = file.durable = data
+            file.modified_ns = self.operations
+            node.entries[path.name] = node.durable[path.name] = file
+
+    def tree(self, root: Path) -> dict[str, bytes]:
+        """All files below a directory, by relative path."""
+        found: dict[str, bytes] = {}
+        with self._lock:
+            for entry in self.list_directory(root):
+                path = root / entry.name
+                if entry.is_directory:
+                    inner = self.tree(path)
+                    found |= {f"{entry.name}/{name}": data for name, data in inner.items()}
+                else:
+                    found[entry.name] = self.read(path)
+        return found
+
+    def _fsync(self, path: Path, file: _File) -> None:
+        error = self._enter("fsync", path)
+        if error is not None:
+            file.poisoned = True
+            raise OSError(error, os.strerror(error), str(path))
+        if not file.poisoned:
+            file.durable = file.data
+
+    def _write(self, path: Path, file: _File, data: bytes) -> None:
+        error = self._enter("write", path)
+        half = self._down or error is not None
+        file.data += data[: len(data) // 2] if half else data
+        file.modified_ns = self.operations
+        if self._down:
+            raise MachineDown
+        if error is not None:
+            raise OSError(error, os.strerror(error), str(path))
+
+
+class _Handle:
+    def __init__(self, files: MemoryFileSystem, path: Path, file: _File) -> None:
+        self._files = files
+        self._path = path
+        self._file = file
+        self._generation = files._generation
+
+    def _check(self) -> None:
+        if self._generation != self._files._generation:
+            raise MachineDown
+
+    def write(self, data: bytes) -> None:
+        with self._files._lock:
+            self._check()
+            self._files._write(self._path, self._file, data)
+
+    def fsync(self) -> None:
+        with self._files._lock:
+            self._check()
+            self._files._fsync(self._path, self._file)
+
+    def close(self) -> None:
+        self._check()
+
+
+class _Lock:
+    def __init__(self, files: MemoryFileSystem, path: Path, generation: int) -> None:
+        self._files = files
+        self._path = path
+        self._generation = generation
+
+    def release(self) -> None:
+        with self._files._lock:
+            if self._generation == self._files._generation:
+                self._files._held.pop(self._path, None)

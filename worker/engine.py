@@ -1,0 +1,118 @@
+"""The one door to the native binding: engine documents for shards, chunk work for the store.
+
+Turns the binding's errors into the worker's. Everything here may be called from any thread,
+one call at a time per document; the binding releases the GIL.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import amsync._automerge as _automerge
+from amsync.errors import InvalidDocument
+from amsync.storage import ChunkInfo, Snapshot
+from amsync.worker.ports import EngineBroken, EngineDocument, EngineOutcome, EngineRefused
+
+T = TypeVar("T")
+
+AUTOMERGE_VERSION = _automerge.__version__
+
+
+def _translated(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except _automerge.EnginePanic as error:
+        raise EngineBroken(str(error)) from error
+    except _automerge.InvalidChunk as error:
+        raise EngineRefused(": ".join(str(part) for part in error.args)) from error
+
+
+class NativeDocument:
+    """`EngineDocument` over the binding."""
+
+    def __init__(self, document: _automerge.Document) -> None:
+        self._document = document
+        self.heads = document.heads
+        self.change_count = document.change_count
+        self.size_bytes = document.size_bytes
+        self.add_peer = document.add_peer
+        self.remove_peer = document.remove_peer
+        self.set_read_only = document.set_read_only
+        self.reset_peer = document.reset_peer
+
+    def sync(self, batch: Sequence[tuple[int, bytes]], hello: Sequence[int] = ()) -> EngineOutcome:
+        """See the binding. Raises EngineBroken."""
+        return _translated(lambda: self._document.sync(batch, hello))
+
+    def apply(self, blob: bytes) -> EngineOutcome:
+        """See the binding. Raises EngineRefused, EngineBroken."""
+        return _translated(lambda: self._document.apply(blob))
+
+    def save(self) -> bytes:
+        """See the binding. Raises EngineBroken."""
+        return _translated(self._document.save)
+
+
+class NativeFactory:
+    """`EngineFactory` over the binding."""
+
+    def new(self) -> EngineDocument:
+        """An empty document."""
+        return NativeDocument(_automerge.Document())
+
+    def initial_change(self) -> bytes:
+        """Always the same bytes."""
+        return _automerge.initial_change()
+
+
+def load_document(blobs: Sequence[bytes]) -> tuple[EngineDocument, list[tuple[int, str]]]:
+    """Load from stored blobs.
+
+    Returns the document and, for each blob with a bad part, its index and what is wrong.
+
+    Raises:
+        EngineBroken: The crate panicked on these blobs.
+    """
+    document, faults = _translated(lambda: _automerge.Document.load(blobs))
+    return NativeDocument(document), faults
+
+
+def value_of(saved: bytes) -> object:
+    """The current value of a saved document, as Python values.
+
+    Raises:
+        InvalidDocument: These bytes are not a saved document.
+    """
+    document, faults = _translated(lambda: _automerge.Document.load([saved]))
+    if faults:
+        raise InvalidDocument(faults[0][1])
+    return _translated(document.value)
+
+
+def build_document(data: object) -> bytes:
+    """Save a new document made of a dict with str keys.
+
+    Raises:
+        TypeError, ValueError: With the path of the value that doesn't fit.
+    """
+    return _automerge.build_document(data)
+
+
+class NativeCodec:
+    """`ChunkCodec` of the store over the binding."""
+
+    def inspect(self, blob: bytes) -> ChunkInfo:
+        """Heads and counts of one blob. Raises InvalidDocument if any part of it doesn't load."""
+        heads, changes, orphans = self._checked(lambda: _automerge.inspect(blob))
+        return ChunkInfo(heads=tuple(heads), change_count=changes, orphan_count=orphans)
+
+    def compact(self, blobs: Sequence[bytes]) -> Snapshot:
+        """Merge into one proved snapshot. Raises InvalidDocument when that can't be done."""
+        data, heads = self._checked(lambda: _automerge.compact(blobs))
+        return Snapshot(data=data, heads=tuple(heads))
+
+    @staticmethod
+    def _checked(call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except _automerge.EngineError as error:
+            raise InvalidDocument(": ".join(str(part) for part in error.args)) from error

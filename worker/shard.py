@@ -1,0 +1,430 @@
+"""One shard: its documents, the connections that have reached it, and how far its stream is done.
+
+Sans-IO: stream entries, results of loads and jobs, and `now` in; `Effects` out. A shard never
+waits; whoever drives it (the worker's shell, or the simulated network) makes the effects' chunks
+durable, then publishes, then asks `settled` how far the stream may be trimmed.
+
+Invariants:
+- Items of one connection and document are dealt with in the order of the stream.
+- `settled` never passes an item that waits for a load or a job.
+- Announcements go out in batches, and the next one waits until the peer has answered the last.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from amsync.ids import DocumentId, base58check_encode, shard_of_storage
+from amsync.protocol.access import Access
+from amsync.protocol.envelope import (
+    AccessIn,
+    Call,
+    Close,
+    Entry,
+    EphemeralIn,
+    Greet,
+    HeadsIn,
+    HeadsOut,
+    Inbound,
+    Offer,
+    OfferDone,
+    Open,
+    SubscribeIn,
+    SubscribeOut,
+    SyncIn,
+    UnavailableIn,
+)
+from amsync.worker.gossip import KnownHeads, RemoteHeadsTable
+from amsync.worker.ports import Address, Effects, EngineDocument, EngineFactory
+from amsync.worker.synchronizer import DocumentSynchronizer, Peer, Ticket, Waiting
+
+OFFER_BATCH = 50
+OFFER_TIMEOUT_SECONDS = 10.0
+IDLE_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Connection:
+    """A connection as this shard knows it."""
+
+    address: Address
+    number: int
+    peer_id: str
+    storage_id: str | None
+    wants_announcements: bool
+    documents: set[DocumentId] = field(default_factory=set)
+    to_offer: deque[DocumentId] = field(default_factory=deque)
+    unanswered: set[DocumentId] = field(default_factory=set)
+    offer_open: bool = False
+    offered_at: float = 0.0
+
+
+class Shard:
+    """All that one shard owns; see the module's text.
+
+    Args:
+        number: 0 to shard_count - 1.
+        epoch: Lease epoch under which everything here is made.
+        factory: Makes engine documents.
+        auto_create: Create unknown documents for peers that may write.
+        wall_ms: Offset that turns `now` into ms since 1970, for remote heads.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        epoch: int,
+        factory: EngineFactory,
+        *,
+        shard_count: int,
+        auto_create: bool,
+        wall_ms: int = 0,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self.number = number
+        self.epoch = epoch
+        self.documents: dict[DocumentId, DocumentSynchronizer] = {}
+        self.connections: dict[Address, Connection] = {}
+        self._factory = factory
+        self._shard_count = shard_count
+        self._auto_create = auto_create
+        self._wall_ms = wall_ms
+        self._idle_seconds = idle_seconds
+        self._gossip = RemoteHeadsTable()
+        self._tickets: deque[Ticket] = deque()
+        self._settled = (0, 0)
+        self._dirty: dict[DocumentId, DocumentSynchronizer] = {}
+        self._next_number = 1
+        self._list_for: set[Address] = set()
+
+    def effects(self) -> Effects:
+        """An empty effects object for one step."""
+        return Effects(self.number, self.epoch)
+
+    # -- in
+
+    def take(
+        self,
+        position: tuple[int, int],
+        entry: Entry,
+        effects: Effects,
+        now: float,
+    ) -> None:
+        """Take one entry of the stream; `run` deals with what it asks for."""
+        ticket = Ticket(position, len(entry.items), entry.written_at)
+        self._tickets.append(ticket)
+        if entry.unknown:
+            effects.count("unknown_items", str(entry.unknown))
+        for item in entry.items:
+            self._take(ticket, (entry.sender, _connection_of(item)), item, effects, now)
+
+    def run(self, effects: Effects, now: float) -> None:
+        """Deal with everything that can be dealt with now; the end of a step."""
+        dirty, self._dirty = self._dirty, {}
+        for document in dirty.values():
+            document.run(effects, now)
+            self._after(document, effects, now)
+
+    def loaded(
+        self,
+        document_id: DocumentId,
+        engine: EngineDocument | None,
+        is_stored: bool,
+        effects: Effects,
+        now: float,
+    ) -> None:
+        """The shell has read a document; None for one that was deleted."""
+        document = self.documents[document_id]
+        document.loaded(engine, is_stored, effects, now)
+        self._after(document, effects, now)
+
+    def load_failed(self, document_id: DocumentId, now: float) -> None:
+        """The shell could not read a document; it is tried again after a while."""
+        self.documents[document_id].load_failed(now)
+
+    def job_finished(
+        self, document_id: DocumentId, result: object, effects: Effects, now: float
+    ) -> None:
+        """A job returned, or raised, `result`."""
+        document = self.documents[document_id]
+        document.job_finished(result, effects, now)
+        self._after(document, effects, now)
+
+    def deletion_finished(
+        self,
+        document_id: DocumentId,
+        error: BaseException | None,
+        effects: Effects,
+        now: float,
+    ) -> None:
+        """The shell has deleted a document on disk, or failed to."""
+        document = self.documents[document_id]
+        document.deletion_finished(error, effects, now)
+        self._after(document, effects, now)
+
+    def listed(self, document_ids: Iterable[DocumentId], effects: Effects, now: float) -> None:
+        """The stored documents of this shard, as asked for with `Effects.listing`."""
+        document_ids = list(document_ids)
+        waiting, self._list_for = self._list_for, set()
+        for address in waiting & self.connections.keys():
+            connection = self.connections[address]
+            connection.to_offer.extend(document_ids)
+            self._offer_more(connection, effects, now)
+
+    def tick(self, effects: Effects, now: float) -> None:
+        """Once a second or so: retries, time-outs, and letting go of what nobody uses."""
+        for document_id, document in list(self.documents.items()):
+            if document.wants_run(now):
+                self._dirty[document_id] = document
+            elif now - document.last_used >= self._idle_seconds:
+                self._drop(document_id, document)
+        for connection in self.connections.values():
+            if connection.unanswered and now - connection.offered_at > OFFER_TIMEOUT_SECONDS:
+                connection.unanswered.clear()
+                self._offer_more(connection, effects, now)
+        self.run(effects, now)
+
+    def forget_gateway(self, gateway: str, effects: Effects, now: float) -> None:
+        """A gateway is gone: so are all its connections."""
+        for address in [a for a in self.connections if a[0] == gateway]:
+            self._close(Ticket((0, 0), 0), address, effects)
+        self.run(effects, now)
+
+    # -- out
+
+    def settled(self) -> tuple[int, int]:
+        """Position up to which everything has been dealt with; call after the commit."""
+        while self._tickets and self._tickets[0].outstanding <= 0:
+            self._settled = self._tickets.popleft().position
+        return self._settled
+
+    def free_memory(self, wanted_bytes: int) -> int:
+        """Let go of documents nobody syncs, least recently used first; returns bytes freed."""
+        freed = 0
+        for document in sorted(self.documents.values(), key=lambda d: d.last_used):
+            if freed >= wanted_bytes:
+                break
+            size = document.size_bytes()
+            if document.unload():
+                freed += size
+        return freed
+
+    # -- one item
+
+    def _take(
+        self, ticket: Ticket, address: Address, item: Inbound, effects: Effects, now: float
+    ) -> None:
+        connection = self.connections.get(address)
+        match item:
+            case Call():
+                self._submit(item.document_id, Waiting(ticket, address, item))
+                return
+            case Open():
+                self._open(address, item, effects)
+            case _ if connection is None:
+                effects.count("items_of_unknown_connections")
+            case Close():
+                self._close(ticket, address, effects)
+            case EphemeralIn():
+                document = self._document(item.document_id)
+                document.last_used = now
+                document.relay(self._join(connection, item.document_id), item, effects)
+            case SyncIn() | UnavailableIn() | AccessIn() | Greet():
+                self._document_item(ticket, connection, item)
+                self._answered(connection, item, effects, now)
+                return
+            case SubscribeIn():
+                self._subscribe(connection, item.add, item.remove, effects)
+            case HeadsIn():
+                self._reported(connection, item, effects)
+            case OfferDone():
+                connection.offer_open = False
+                connection.offered_at = now
+                self._offer_more(connection, effects, now)
+        ticket.done()
+
+    def _document_item(
+        self,
+        ticket: Ticket,
+        connection: Connection,
+        item: SyncIn | UnavailableIn | AccessIn | Greet,
+    ) -> None:
+        if isinstance(item, SyncIn | Greet):
+            self._join(connection, item.document_id)
+        if isinstance(item, Greet):
+            connection.unanswered.add(item.document_id)
+        if isinstance(item, AccessIn) and item.access == Access.NONE:
+            connection.documents.discard(item.document_id)
+        if item.document_id in self.documents:
+            self._submit(item.document_id, Waiting(ticket, connection.address, item))
+        else:
+            ticket.done()
+
+    def _submit(self, document_id: DocumentId, waiting: Waiting) -> None:
+        document = self._document(document_id)
+        document.submit(waiting)
+        self._dirty[document_id] = document
+
+    def _document(self, document_id: DocumentId) -> DocumentSynchronizer:
+        document = self.documents.get(document_id)
+        if document is None:
+            document = DocumentSynchronizer(document_id, self._factory, self._auto_create)
+            self.documents[document_id] = document
+        return document
+
+    def _join(self, connection: Connection, document_id: DocumentId) -> Peer:
+        document = self._document(document_id)
+        connection.documents.add(document_id)
+        known = document.peers.get(connection.address)
+        return known or document.join(
+            Peer(connection.address, connection.number, connection.peer_id, connection.storage_id)
+        )
+
+    def _drop(self, document_id: DocumentId, document: DocumentSynchronizer) -> None:
+        document.unload()
+        if document.may_be_dropped():
+            del self.documents[document_id]
+            self._gossip.forget_document(document_id)
+
+    # -- connections
+
+    def _open(self, address: Address, item: Open, effects: Effects) -> None:
+        connection = Connection(
+            address, self._next_number, item.peer_id, item.storage_id, item.wants_announcements
+        )
+        self._next_number += 1
+        self.connections[address] = connection
+        self._subscribe(connection, item.subscriptions, (), effects)
+        if item.wants_announcements:
+            self._list_for.add(address)
+            effects.listing = True
+            self._pass_on(self._gossip.all_wanted(), [], effects, only=connection)
+
+    def _close(self, ticket: Ticket, address: Address, effects: Effects) -> None:
+        connection = self.connections.pop(address)
+        for document_id in connection.documents:
+            if document_id in self.documents:
+                ticket.outstanding += 1
+                self._submit(document_id, Waiting(ticket, address, Close(address[1])))
+        gone = self._gossip.forget_connection(address)
+        self._pass_on([], gone, effects)
+
+    # -- announcements
+
+    def _offer_more(self, connection: Connection, effects: Effects, now: float) -> None:
+        if connection.offer_open or connection.unanswered:
+            return
+        batch: list[DocumentId] = []
+        while connection.to_offer and len(batch) < OFFER_BATCH:
+            document_id = connection.to_offer.popleft()
+            if document_id not in connection.documents:
+                batch.append(document_id)
+        if batch:
+            connection.offer_open, connection.offered_at = True, now
+            gateway, number = connection.address
+            effects.send(gateway, Offer(number, batch))
+
+    def _answered(
+        self,
+        connection: Connection,
+        item: SyncIn | UnavailableIn | AccessIn | Greet,
+        effects: Effects,
+        now: float,
+    ) -> None:
+        if connection.unanswered and not isinstance(item, Greet):
+            connection.unanswered.discard(item.document_id)
+            self._offer_more(connection, effects, now)
+
+    def _after(self, document: DocumentSynchronizer, effects: Effects, now: float) -> None:
+        """What a document's step means for others: announcements and remote heads."""
+        if not document.is_stored and document.document_id in effects.chunks:
+            document.is_stored = True
+            for connection in self.connections.values():
+                if connection.wants_announcements:
+                    connection.to_offer.append(document.document_id)
+                    self._offer_more(connection, effects, now)
+        seen, document.peer_heads = document.peer_heads, []
+        for peer, heads in seen:
+            if peer.storage_id is None:
+                continue
+            texts = [base58check_encode(head) for head in heads]
+            now_ms = self._wall_ms + int(now * 1000)
+            known = self._gossip.observe(document.document_id, peer.storage_id, texts, now_ms)
+            if known is not None:
+                self._tell(document.document_id, peer.storage_id, known, peer.address, effects)
+
+    # -- remote heads
+
+    def _subscribe(
+        self,
+        connection: Connection,
+        add: Sequence[str],
+        remove: Sequence[str],
+        effects: Effects,
+    ) -> None:
+        fresh = self._gossip.subscribe(connection.address, add)
+        gone = self._gossip.unsubscribe(connection.address, remove)
+        self._pass_on(fresh, gone, effects)
+        for document_id in sorted(connection.documents):
+            for storage_id, known in self._gossip.known(document_id, add).items():
+                self._send_heads(document_id, storage_id, known, [connection.address], effects)
+
+    def _pass_on(
+        self,
+        add: Sequence[str],
+        remove: Sequence[str],
+        effects: Effects,
+        only: Connection | None = None,
+    ) -> None:
+        """Ask the peers that we announce to, for what has come to be wanted.
+
+        Every shard knows those peers; only the one of the storage id speaks.
+        """
+        add = [s for s in add if shard_of_storage(s, self._shard_count) == self.number]
+        remove = [s for s in remove if shard_of_storage(s, self._shard_count) == self.number]
+        if not add and not remove:
+            return
+        for connection in [only] if only else self.connections.values():
+            if connection.wants_announcements:
+                gateway, number = connection.address
+                effects.send(gateway, SubscribeOut([number], add, remove))
+
+    def _reported(self, connection: Connection, item: HeadsIn, effects: Effects) -> None:
+        known = self._gossip.report(item.document_id, item.storage_id, item.heads, item.timestamp)
+        if known is not None:
+            self._tell(item.document_id, item.storage_id, known, connection.address, effects)
+
+    def _tell(
+        self,
+        document_id: DocumentId,
+        storage_id: str,
+        known: KnownHeads,
+        source: Address,
+        effects: Effects,
+    ) -> None:
+        def has_open(address: Address) -> bool:
+            connection = self.connections.get(address)
+            if connection is None or connection.storage_id == storage_id:
+                return False
+            return document_id in connection.documents
+
+        addresses = self._gossip.subscribers(storage_id, has_open, source)
+        self._send_heads(document_id, storage_id, known, addresses, effects)
+
+    def _send_heads(
+        self,
+        document_id: DocumentId,
+        storage_id: str,
+        known: KnownHeads,
+        addresses: Sequence[Address],
+        effects: Effects,
+    ) -> None:
+        for gateway, number in addresses:
+            effects.send(
+                gateway,
+                HeadsOut([number], document_id, storage_id, list(known.heads), known.timestamp),
+            )
+
+
+def _connection_of(item: Inbound) -> int:
+    return 0 if isinstance(item, Call) else item.connection

@@ -1,0 +1,609 @@
+"""One document and its peers: when it is loaded, created, answered, refused or let go.
+
+Sans-IO: items of the bus and `now` in, `Effects` out. What the sync protocol itself says is
+the engine's business; here is everything around it. Longer than other modules because the
+life of a document is one state machine that must be read as one.
+
+States: COLD (nothing in memory but who listens), LOADING (the shell reads the volume), READY,
+BUSY (a job has the engine), BLOCKED (the engine broke too often; everybody gets
+doc-unavailable). Items wait in `_inbox` unless READY, so nobody is answered before storage was
+read, and the offset of their shard stays behind them.
+
+Invariants:
+- A message that names heads leaves only together with the chunks that make them durable, or
+  after them. One exception: the initial change of an auto-created document, which can be made
+  again from nothing and costs no disk until somebody edits.
+- A peer that asked for a document that is absent gets doc-unavailable once, no empty sync, and
+  the document itself as soon as it appears (PROTOCOL 3.1).
+- While a peer has offered heads that we lack, those who ask wait for it.
+- No inbound sync message is dropped without the peer being silenced and told doc-unavailable:
+  one lost message is an endless loop (PROTOCOL 0.1).
+"""
+
+import enum
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import msgpack
+
+from amsync.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidDocument
+from amsync.ids import DocumentId
+from amsync.protocol.access import Access
+from amsync.protocol.envelope import (
+    AccessIn,
+    Call,
+    Close,
+    EphemeralIn,
+    EphemeralOut,
+    Greet,
+    Reply,
+    SyncIn,
+    SyncOut,
+    UnavailableIn,
+    UnavailableOut,
+)
+from amsync.worker.ports import (
+    Address,
+    Effects,
+    EngineBroken,
+    EngineDocument,
+    EngineFactory,
+    EngineOutcome,
+    EngineRefused,
+    Job,
+)
+
+SILENCE_SECONDS = 10.0
+LONGEST_SILENCE_SECONDS = 300.0
+LOAD_RETRY_SECONDS = 1.0
+BREAKS_UNTIL_BLOCKED = 3
+INLINE_BYTES = 32 * 1024
+INLINE_CHANGES = 4_000
+"""Up to so many (changes of history x messages) a batch stays on the loop: about 1.5 ms."""
+
+
+class State(enum.Enum):
+    """Where a document is in its life."""
+
+    COLD = "cold"
+    LOADING = "loading"
+    READY = "ready"
+    BUSY = "busy"
+    BLOCKED = "blocked"
+
+
+@dataclass(slots=True)
+class Ticket:
+    """An entry of the shard's stream, with how many of its items are still unfinished."""
+
+    position: tuple[int, int]
+    outstanding: int
+    written_at: float = 0.0
+
+    def done(self) -> None:
+        """One of its items is finished."""
+        self.outstanding -= 1
+
+
+@dataclass(slots=True)
+class Peer:
+    """A connection that takes part in this document."""
+
+    address: Address
+    number: int
+    peer_id: str
+    storage_id: str | None
+    access: int = Access.READ
+    in_engine: bool = False
+    offered: bool = False
+    asks: bool = False
+    may_create: bool = False
+    told_unavailable: bool = False
+    needs_reset: bool = False
+    silenced_until: float = 0.0
+    silence_seconds: float = SILENCE_SECONDS
+
+
+DocumentItem = SyncIn | UnavailableIn | AccessIn | Greet | Close | Call
+_NEED_CONTENT = (SyncIn, Greet, Call)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An item in the inbox."""
+
+    ticket: Ticket
+    address: Address
+    item: DocumentItem
+
+
+def names_no_heads(message: bytes) -> bool:
+    """Tell whether a sync message says that its sender has nothing (PROTOCOL 5.1)."""
+    return len(message) > 1 and message[1] == 0
+
+
+@dataclass
+class DocumentSynchronizer:
+    """The life of one document in one shard; see the module's text."""
+
+    document_id: DocumentId
+    factory: EngineFactory
+    auto_create: bool
+    state: State = State.COLD
+    deleted: bool = False
+    peers: dict[Address, Peer] = field(default_factory=dict)
+    last_used: float = 0.0
+    is_stored: bool = False
+    _numbers: dict[int, Peer] = field(default_factory=dict)
+    _engine: EngineDocument | None = None
+    _heads: tuple[bytes, ...] = ()
+    _inbox: deque[Waiting] = field(default_factory=deque)
+    _in_job: tuple[Waiting, ...] = ()
+    _edited_at: float = 0.0
+    _unsaved: list[bytes] = field(default_factory=list)
+    _breaks: int = 0
+    _retry_at: float = 0.0
+    peer_heads: list[tuple[Peer, list[bytes]]] = field(default_factory=list)
+    """Heads that peers with a storage id were seen to have; the shard takes and clears them."""
+
+    # -- what the shard calls
+
+    def join(self, peer: Peer) -> Peer:
+        """Make a connection a peer of the document, or return the one it is already."""
+        known = self.peers.setdefault(peer.address, peer)
+        self._numbers[known.number] = known
+        return known
+
+    def submit(self, waiting: Waiting) -> None:
+        """Take an item; it is dealt with by a `run` of this or a later step."""
+        self._inbox.append(waiting)
+
+    def relay(self, sender: Peer, item: EphemeralIn, effects: Effects) -> None:
+        """Pass a broadcast on, without loading the document (PROTOCOL 4.1)."""
+        targets = [
+            peer.address
+            for peer in self.peers.values()
+            if peer.peer_id != sender.peer_id and item.target_id in (None, peer.peer_id)
+        ]
+        for gateway, connections in _by_gateway(targets).items():
+            effects.send(
+                gateway,
+                EphemeralOut(
+                    connections,
+                    self.document_id,
+                    sender.peer_id,
+                    item.session_id,
+                    item.count,
+                    item.data,
+                ),
+            )
+
+    def run(self, effects: Effects, now: float) -> None:
+        """Deal with as much of the inbox as can be dealt with now."""
+        self.last_used = now
+        while self._inbox:
+            if self.state is State.COLD and not isinstance(self._inbox[0].item, _NEED_CONTENT):
+                self._single(self._inbox.popleft(), effects, now)
+                continue
+            if self.state is State.COLD and now >= self._retry_at:
+                self.state = State.LOADING
+                effects.loads.append(self.document_id)
+            if self.state is State.BLOCKED:
+                self._refuse_all(effects)
+            if self.state is not State.READY:
+                return
+            self._next(effects, now)
+
+    def loaded(
+        self, engine: EngineDocument | None, is_stored: bool, effects: Effects, now: float
+    ) -> None:
+        """The volume was read; `engine` is None for a deleted document."""
+        self.deleted = engine is None
+        self.is_stored = is_stored
+        self._engine = engine or self.factory.new()
+        self._heads = tuple(self._engine.heads())
+        self.state = State.READY
+        returning = [peer for peer in self.peers.values() if peer.in_engine]
+        for peer in returning:
+            peer.in_engine = False
+            self._admit(peer, reset=True)
+        if returning:
+            self._sync([], [], (), effects, now)
+        self.run(effects, now)
+
+    def load_failed(self, now: float) -> None:
+        """The volume could not be read; try again a little later, the inbox waits."""
+        self.state = State.COLD
+        self._retry_at = now + LOAD_RETRY_SECONDS
+
+    def job_finished(self, result: object, effects: Effects, now: float) -> None:
+        """A job has ended with a result or an exception."""
+        batch, self._in_job = self._in_job, ()
+        self.state = State.READY
+        self._edited_at = _written_at(batch)
+        call = batch[0].item if batch and isinstance(batch[0].item, Call) else None
+        if call is not None:
+            self._call_ended(batch[0], call, result, effects, now)
+        elif isinstance(result, BaseException):
+            self._broken(batch, result, effects, now)
+        else:
+            self._absorb(result, effects, now)  # type: ignore[arg-type]
+        for waiting in batch:
+            waiting.ticket.done()
+        self.run(effects, now)
+
+    def deletion_finished(self, error: BaseException | None, effects: Effects, now: float) -> None:
+        """The shell has put the tombstone on disk, or failed to."""
+        (waiting,), self._in_job = self._in_job, ()
+        self.state = State.READY
+        assert isinstance(waiting.item, Call)
+        if error is None:
+            self._forget_content()
+            targets = [peer.address for peer in self.peers.values()]
+            self._unavailable(targets, effects)
+        self._reply(waiting, waiting.item, error, b"", effects)
+        waiting.ticket.done()
+        self.run(effects, now)
+
+    def may_be_dropped(self) -> bool:
+        """Nothing would be lost if this object were forgotten."""
+        return not self.peers and self._is_at_rest()
+
+    def unload(self) -> bool:
+        """Let go of the document but not of those who listen; False if it is in use."""
+        in_use = any(peer.in_engine for peer in self.peers.values())
+        if in_use or not self._is_at_rest() or self.state is not State.READY:
+            return False
+        self._engine, self._heads, self.state = None, (), State.COLD
+        return True
+
+    def size_bytes(self) -> int:
+        """Memory of the open document, as the engine estimates it; 0 while a job has it."""
+        if self._engine is None or self.state is State.BUSY:
+            return 0
+        return self._engine.size_bytes()
+
+    def wants_run(self, now: float) -> bool:
+        """A load failed and may now be tried again."""
+        return self.state is State.COLD and bool(self._inbox) and now >= self._retry_at
+
+    def _is_at_rest(self) -> bool:
+        return not self._inbox and self.state in (State.COLD, State.READY, State.BLOCKED)
+
+    # -- one item or batch
+
+    def _next(self, effects: Effects, now: float) -> None:
+        batch: list[tuple[int, bytes]] = []
+        hello: list[int] = []
+        taken: list[Waiting] = []
+        while self._inbox:
+            waiting = self._inbox[0]
+            item = waiting.item
+            if isinstance(item, SyncIn):
+                message = self._accept(waiting.address, item, effects, now)
+                if message is not None:
+                    batch.append(message)
+            elif isinstance(item, Greet):
+                number = self._greet(waiting.address, item)
+                if number is not None:
+                    hello.append(number)
+            elif taken:
+                break
+            else:
+                self._inbox.popleft()
+                self._single(waiting, effects, now)
+                return
+            taken.append(self._inbox.popleft())
+        if batch or hello:
+            self._sync(batch, hello, tuple(taken), effects, now)
+        else:
+            for waiting in taken:
+                waiting.ticket.done()
+
+    def _single(self, waiting: Waiting, effects: Effects, now: float) -> None:
+        item, peer = waiting.item, self.peers.get(waiting.address)
+        if isinstance(item, Call):
+            self._call(waiting, item, effects)
+            return
+        if peer is not None:
+            match item:
+                case Close():
+                    self._remove(peer)
+                    self._settle(effects, now)
+                case UnavailableIn():
+                    # It neither has nor wants it: nothing is sent until it speaks again.
+                    self._retire(peer)
+                    self._settle(effects, now)
+                case AccessIn(access=Access.NONE):
+                    self._remove(peer)
+                    self._settle(effects, now)
+                case AccessIn(access=access):
+                    self._change_role(peer, access, effects, now)
+                case _:
+                    pass
+        waiting.ticket.done()
+
+    def _accept(
+        self, address: Address, item: SyncIn, effects: Effects, now: float
+    ) -> tuple[int, bytes] | None:
+        peer = self.peers.get(address)
+        if peer is None:  # closed since
+            return None
+        if self.deleted:
+            self._unavailable([address], effects)
+            return None
+        if now < peer.silenced_until:
+            effects.count("silenced_messages")
+            return None
+        if not peer.in_engine:
+            peer.access = item.access
+            self._admit(peer, reset=peer.needs_reset)
+        peer.told_unavailable = False
+        peer.asks = names_no_heads(item.data)
+        peer.offered = not peer.asks and peer.access >= Access.WRITE
+        peer.may_create = item.may_create and peer.access >= Access.WRITE
+        return peer.number, item.data
+
+    def _greet(self, address: Address, item: Greet) -> int | None:
+        peer = self.peers.get(address)
+        if peer is None or peer.in_engine or self.deleted or not self._heads:
+            return None
+        peer.access = item.access
+        self._admit(peer, reset=False)
+        return peer.number
+
+    def _admit(self, peer: Peer, *, reset: bool) -> None:
+        assert self._engine is not None
+        self._engine.add_peer(
+            peer.number,
+            read_only=peer.access < Access.WRITE,
+            track_heads=peer.storage_id is not None,
+        )
+        if reset:
+            self._engine.reset_peer(peer.number)
+        peer.in_engine, peer.needs_reset = True, False
+
+    def _change_role(self, peer: Peer, access: int, effects: Effects, now: float) -> None:
+        was_reader, peer.access = peer.access < Access.WRITE, access
+        is_reader = access < Access.WRITE
+        if peer.in_engine and was_reader != is_reader and self._engine is not None:
+            self._engine.set_read_only(peer.number, is_reader)
+            peer.offered = peer.offered and not is_reader
+            self._sync([], [], (), effects, now)
+
+    def _sync(
+        self,
+        batch: list[tuple[int, bytes]],
+        hello: list[int],
+        taken: tuple[Waiting, ...],
+        effects: Effects,
+        now: float,
+    ) -> None:
+        assert self._engine is not None
+        work = partial(self._engine.sync, batch, hello)
+        messages = len(batch) + len(hello) + 1
+        size = sum(len(data) for _, data in batch)
+        if size > INLINE_BYTES or self._engine.change_count() * messages > INLINE_CHANGES:
+            self._start(work, taken, effects)
+            return
+        self._edited_at = _written_at(taken)
+        try:
+            outcome = work()
+        except EngineBroken as error:
+            self._broken(taken, error, effects, now)
+        else:
+            self._absorb(outcome, effects, now)
+        for waiting in taken:
+            waiting.ticket.done()
+
+    def _start(self, work: object, taken: tuple[Waiting, ...], effects: Effects) -> None:
+        self._in_job = taken
+        self.state = State.BUSY
+        effects.jobs.append(Job(self.document_id, work))  # type: ignore[arg-type]
+
+    # -- what came of it
+
+    def _absorb(
+        self,
+        outcome: EngineOutcome,
+        effects: Effects,
+        now: float,
+        creator: Peer | None = None,
+        keep_unsaved: bool = False,
+    ) -> None:
+        self._heads = tuple(outcome.heads)
+        if keep_unsaved:
+            self._unsaved = list(outcome.chunks)
+        elif outcome.chunks:
+            effects.chunks[self.document_id] += [*self._unsaved, *outcome.chunks]
+            self._unsaved = []
+        for fault in outcome.faults:
+            self._fault(fault.peer, fault.reason, effects, now)
+        for number, heads in outcome.peer_heads:
+            if number in self._numbers:
+                self.peer_heads.append((self._numbers[number], heads))
+        edited_at = self._edited_at if outcome.chunks else 0.0
+        for data, numbers in outcome.messages:
+            peers = [self._numbers[n] for n in numbers if n in self._numbers]
+            self._send(data, peers, creator, edited_at, effects)
+        self._settle(effects, now)
+
+    def _send(
+        self,
+        data: bytes,
+        peers: Sequence[Peer],
+        creator: Peer | None,
+        edited_at: float,
+        effects: Effects,
+    ) -> None:
+        """Send a sync message; those who asked for what is absent are not told an empty one."""
+        receivers = [p for p in peers if p.in_engine and (self._heads or p.offered)]
+        for peer in receivers:
+            peer.asks = peer.asks and not self._heads
+        for created in (True, False):
+            some = [p.address for p in receivers if (p is creator) is created]
+            for gateway, connections in _by_gateway(some).items():
+                item = SyncOut(connections, self.document_id, data, created, edited_at)
+                effects.send(gateway, item)
+
+    def _settle(self, effects: Effects, now: float) -> None:
+        """Answer those who wait for an absent document, unless somebody is about to bring it."""
+        if self._heads or self._engine is None or self.state is not State.READY:
+            return
+        if any(peer.offered for peer in self.peers.values()):
+            return
+        asking = [p for p in self.peers.values() if p.asks and not p.told_unavailable]
+        creator = next((peer for peer in asking if peer.may_create), None)
+        if creator is not None and self.auto_create and not self.deleted:
+            effects.count("documents_created")
+            try:
+                outcome = self._engine.apply(self.factory.initial_change())
+            except EngineBroken as error:
+                self._broken((), error, effects, now)
+                return
+            self._absorb(outcome, effects, now, creator=creator, keep_unsaved=True)
+            return
+        for peer in asking:
+            peer.told_unavailable = True
+        self._unavailable([peer.address for peer in asking], effects)
+        readers = [p for p in self.peers.values() if not p.asks and p.in_engine]
+        # A reader that names heads which it may not give us: as absent as for anyone else.
+        untold = [p for p in readers if not p.told_unavailable and p.access < Access.WRITE]
+        for peer in untold:
+            peer.told_unavailable = True
+        self._unavailable([peer.address for peer in untold], effects)
+
+    def _fault(self, number: int, reason: str, effects: Effects, now: float) -> None:
+        effects.count("engine_faults", reason)
+        peer = self._numbers.get(number)
+        if reason != "loop_reset" and peer is not None:
+            self._silence(peer, effects, now)
+
+    def _silence(self, peer: Peer, effects: Effects, now: float) -> None:
+        peer.silenced_until = now + peer.silence_seconds
+        peer.silence_seconds = min(2 * peer.silence_seconds, LONGEST_SILENCE_SECONDS)
+        self._retire(peer)
+        peer.needs_reset = True
+        self._unavailable([peer.address], effects)
+
+    def _broken(
+        self, batch: Iterable[Waiting], error: BaseException, effects: Effects, now: float
+    ) -> None:
+        """The engine failed inside: silence who caused it, read the document again for the rest."""
+        effects.count("engine_broken", type(error).__name__)
+        self._breaks += 1
+        self._engine, self._heads, self._unsaved = None, (), []
+        for address in {w.address for w in batch if isinstance(w.item, SyncIn)}:
+            if address in self.peers:
+                self._silence(self.peers[address], effects, now)
+        if self._breaks >= BREAKS_UNTIL_BLOCKED:
+            self.state = State.BLOCKED
+            self._unavailable([peer.address for peer in self.peers.values()], effects)
+            return
+        self.state = State.LOADING
+        effects.loads.append(self.document_id)
+
+    def _refuse_all(self, effects: Effects) -> None:
+        while self._inbox:
+            waiting = self._inbox.popleft()
+            if isinstance(waiting.item, SyncIn | Greet):
+                self._unavailable([waiting.address], effects)
+            elif isinstance(waiting.item, Call):
+                error = InvalidDocument("the document broke the engine and is blocked")
+                self._reply(waiting, waiting.item, error, b"", effects)
+            elif isinstance(waiting.item, Close) and waiting.address in self.peers:
+                self._remove(self.peers[waiting.address])
+            waiting.ticket.done()
+
+    # -- the application's calls
+
+    def _call(self, waiting: Waiting, call: Call, effects: Effects) -> None:
+        assert self._engine is not None
+        refusal = self._refusal(call)
+        if refusal is not None or (call.operation == "get" and not self._heads):
+            self._reply(waiting, call, refusal, b"", effects)
+            waiting.ticket.done()
+            return
+        if call.operation == "delete":
+            self._in_job, self.state = (waiting,), State.BUSY
+            effects.deletions.append(self.document_id)
+            return
+        engine = self._engine
+        if call.operation == "get":
+            self._start(engine.save, (waiting,), effects)
+        else:
+            blob = call.payload or self.factory.initial_change()
+            self._start(partial(engine.apply, blob), (waiting,), effects)
+
+    def _refusal(self, call: Call) -> Exception | None:
+        if self.deleted and call.operation in ("create", "apply"):
+            return DocumentDeleted(f"document {self.document_id} was deleted and stays deleted")
+        if call.operation == "create" and self._heads:
+            return DocumentExists(f"document {self.document_id} exists already")
+        if call.operation in ("apply", "delete") and not self._heads:
+            return DocumentNotFound(f"document {self.document_id} is not stored here")
+        return None
+
+    def _call_ended(
+        self, waiting: Waiting, call: Call, result: object, effects: Effects, now: float
+    ) -> None:
+        if isinstance(result, EngineRefused):
+            error = InvalidDocument(f"document {self.document_id} can't take these bytes: {result}")
+            self._reply(waiting, call, error, b"", effects)
+        elif isinstance(result, BaseException):
+            error = InvalidDocument("the engine failed inside on these bytes")
+            self._reply(waiting, call, error, b"", effects)
+            self._broken((), result, effects, now)
+        elif isinstance(result, bytes):
+            payload = msgpack.packb([list(self._heads), result])
+            self._reply(waiting, call, None, payload, effects)
+        else:
+            self._absorb(result, effects, now)  # type: ignore[arg-type]
+            self._reply(waiting, call, None, b"", effects)
+
+    def _reply(
+        self,
+        waiting: Waiting,
+        call: Call,
+        error: BaseException | None,
+        payload: bytes,
+        effects: Effects,
+    ) -> None:
+        name = None if error is None else type(error).__name__
+        effects.send(waiting.address[0], Reply(call.call, name, str(error or ""), payload))
+
+    # -- peers
+
+    def _forget_content(self) -> None:
+        self.deleted, self.is_stored = True, False
+        self._engine, self._heads, self._unsaved = self.factory.new(), (), []
+        for peer in self.peers.values():
+            peer.in_engine = False
+
+    def _retire(self, peer: Peer) -> None:
+        """Stop syncing with a peer that stays to listen to broadcasts."""
+        if peer.in_engine and self._engine is not None:
+            self._engine.remove_peer(peer.number)
+        peer.in_engine, peer.offered, peer.asks = False, False, False
+
+    def _remove(self, peer: Peer) -> None:
+        self._retire(peer)
+        del self.peers[peer.address]
+        del self._numbers[peer.number]
+
+    def _unavailable(self, addresses: Iterable[Address], effects: Effects) -> None:
+        for gateway, connections in _by_gateway(addresses).items():
+            effects.send(gateway, UnavailableOut(connections, self.document_id))
+
+
+def _written_at(batch: Iterable[Waiting]) -> float:
+    return min((w.ticket.written_at for w in batch), default=0.0)
+
+
+def _by_gateway(addresses: Iterable[Address]) -> dict[str, list[int]]:
+    grouped: dict[str, list[int]] = {}
+    for gateway, connection in addresses:
+        grouped.setdefault(gateway, []).append(connection)
+    return grouped

@@ -1,0 +1,413 @@
+"""The worker's shell: reads the streams of its shards, commits, publishes, loads, checkpoints.
+
+All protocol logic is in `shard` and below; this module only moves things between them, the bus
+and the store. One step takes what is there, lets every shard deal with it, commits everything
+with one fsync, publishes, and lets the streams be trimmed; meanwhile the next step's input
+gathers in the bus. Nothing is published before the commit of its own step.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from amsync.bus import Bus, Position, StreamEntry, shard_stream
+from amsync.bus.port import START
+from amsync.errors import BusFull, DocumentDeleted, StorageError
+from amsync.ids import DocumentId, shard_of
+from amsync.metrics import Metrics
+from amsync.protocol.envelope import Progress, Stamped, pack_outbound, unpack_inbound
+from amsync.storage import DocumentChunks, Store, WalBatch
+from amsync.worker.engine import NativeFactory, load_document
+from amsync.worker.ports import Effects, EngineBroken, EngineDocument
+from amsync.worker.shard import Shard
+
+log = logging.getLogger("amsync.worker")
+
+STEP_BYTES = 8 * 1024 * 1024
+ENTRY_BYTES = 8 * 1024 * 1024
+PROGRESS_BYTES = 64 * 1024
+TICK_SECONDS = 1.0
+COMMIT_RETRY_SECONDS = (0.1, 5.0)
+FULL_STREAM_WAIT_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker behaves.
+
+    `document_bytes` bounds the estimated memory of open documents: above it, those that nobody
+    syncs are let go at once instead of after `idle_seconds`.
+    """
+
+    auto_create: bool = True
+    document_bytes: int = 1024 * 1024 * 1024
+    idle_seconds: float = 30.0
+    checkpoint_seconds: float = 10.0
+    threads: int = 4
+
+
+class Worker:
+    """Owns shards; see the module's text.
+
+    Args:
+        incarnation: Random, new for every start; stamps what is published.
+        prefix: Of the stream names.
+        gateway_stream: Turns a gateway's incarnation into the name of its stream.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        metrics: Metrics,
+        options: WorkerOptions,
+        *,
+        incarnation: str,
+        prefix: str,
+        gateway_stream: Callable[[str], str],
+    ) -> None:
+        self._bus, self._store, self._metrics, self._options = bus, store, metrics, options
+        self._incarnation, self._prefix = incarnation, prefix
+        self._gateway_stream = gateway_stream
+        self._factory = NativeFactory()
+        self._shards: dict[str, Shard] = {}
+        self._by_number: dict[int, Shard] = {}
+        self._reader = bus.reader()
+        self._inbox: deque[StreamEntry] = deque()
+        self._results: deque[Callable[[dict[int, Effects], float], None]] = deque()
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._stepped = asyncio.Event()
+        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="amsync-work")
+        self._maintenance = ThreadPoolExecutor(1, thread_name_prefix="amsync-maintenance")
+        self._touched: set[DocumentId] = set()
+        self._sequences: dict[str, int] = {}
+        self._owed: dict[str, dict[int, Position]] = {}
+        self._owed_bytes = 0
+        self._listing = False
+        self.storage_trouble: str | None = None
+
+    def open_shard(self, number: int, epoch: int) -> None:
+        """Take a shard and read its stream from the start."""
+        shard = Shard(
+            number,
+            epoch,
+            self._factory,
+            shard_count=self._store.volume.shard_count,
+            auto_create=self._options.auto_create,
+            wall_ms=int((time.time() - time.monotonic()) * 1000),
+            idle_seconds=self._options.idle_seconds,
+        )
+        stream = shard_stream(self._prefix, number)
+        self._shards[stream] = self._by_number[number] = shard
+        self._reader.follow(stream, START)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read())
+                group.create_task(self._steps())
+                group.create_task(self._ticks())
+                group.create_task(self._checkpoints())
+        finally:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+            self._maintenance.shutdown(wait=True, cancel_futures=True)
+
+    async def settle(self, positions: Mapping[int, Position]) -> None:
+        """Wait until the streams of these shards are dealt with, up to these positions."""
+        while any(self._by_number[n].settled() < p for n, p in positions.items()):
+            self._stepped.clear()
+            await self._stepped.wait()
+
+    # -- steps
+
+    async def _read(self) -> None:
+        while True:
+            await self._room.wait()  # one batch ahead at the most: the bus holds the rest
+            entries = await self._reader.read(STEP_BYTES)
+            self._inbox.extend(entries)
+            self._room.clear()
+            self._wake.set()
+
+    async def _steps(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._step(time.monotonic())
+            self._stepped.set()
+
+    async def _step(self, now: float) -> None:
+        effects: dict[int, Effects] = {}
+        touched: set[Shard] = set()
+        while self._inbox:
+            entry = self._inbox.popleft()
+            shard = self._shards[entry.stream]
+            decoded = unpack_inbound(entry.data)
+            shard.take(entry.position, decoded, self._effects(effects, shard), now)
+            touched.add(shard)
+            self._owed.setdefault(decoded.sender, {})[shard.number] = entry.position
+            self._owed_bytes += len(entry.data)
+        self._room.set()
+        while self._results:
+            self._results.popleft()(effects, now)
+        for shard in touched:
+            shard.run(effects[shard.number], now)
+        await self._carry_out(effects)
+
+    def _effects(self, effects: dict[int, Effects], shard: Shard) -> Effects:
+        return effects.setdefault(shard.number, shard.effects())
+
+    async def _carry_out(self, effects: dict[int, Effects]) -> None:
+        for each in effects.values():
+            for event, label in each.counts:
+                self._metrics.count(event, label)
+            self._start_threads(each)
+        changes = tuple(
+            DocumentChunks(each.shard, each.epoch, document_id, tuple(chunks))
+            for each in effects.values()
+            for document_id, chunks in each.chunks.items()
+        )
+        if changes:
+            await self._commit(WalBatch(changes=changes))
+            self._touched.update(change.document_id for change in changes)
+        await self._publish(effects)
+        for each in effects.values():
+            for document_id in each.deletions:
+                self._in_thread(self._threads, self._delete, document_id)
+
+    async def _commit(self, batch: WalBatch) -> None:
+        """Commit, again and again if need be: what is in memory waits, and nobody is told."""
+        delay, longest = COMMIT_RETRY_SECONDS
+        started = time.monotonic()
+        while True:
+            try:
+                await self._store.commit(batch)
+            except StorageError as error:
+                self._metrics.storage_errors.inc("commit")
+                if self.storage_trouble is None:
+                    log.error(
+                        "commit failed; nothing is acknowledged until it succeeds",
+                        extra={"error": str(error)},
+                    )
+                self.storage_trouble = str(error)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, longest)
+            else:
+                break
+        if self.storage_trouble is not None:
+            log.warning("commit succeeded again")
+            self.storage_trouble = None
+        self._metrics.commit_seconds.observe(time.monotonic() - started)
+        self._metrics.committed_bytes.inc(batch.size_bytes)
+
+    async def _publish(self, effects: dict[int, Effects]) -> None:
+        outbound: dict[str, list[Stamped]] = {}
+        for each in effects.values():
+            for gateway, items in each.outbound.items():
+                outbound.setdefault(gateway, []).extend(items)
+        settled = {
+            number: shard.settled()
+            for number, shard in self._by_number.items()
+            if number in effects
+        }
+        for number, position in settled.items():
+            await self._bus.trim(shard_stream(self._prefix, number), position)
+        if self._owed_bytes >= PROGRESS_BYTES:
+            self._owed_bytes = 0
+            for gateway in self._owed:
+                outbound.setdefault(gateway, [])
+        for gateway, items in outbound.items():
+            items.extend(self._progress(gateway))
+            await self._append(gateway, items)
+
+    def _progress(self, gateway: str) -> list[Stamped]:
+        owed = self._owed.get(gateway, {})
+        items = []
+        for number, position in list(owed.items()):
+            shard = self._by_number[number]
+            settled = shard.settled()
+            items.append(Stamped(number, shard.epoch, Progress(settled)))
+            if settled >= position:
+                del owed[number]
+        if not owed:
+            self._owed.pop(gateway, None)
+        return items
+
+    async def _append(self, gateway: str, items: list[Stamped]) -> None:
+        for part in _parts(items):
+            sequence = self._sequences.get(gateway, 0) + 1
+            self._sequences[gateway] = sequence
+            data = pack_outbound(self._incarnation, sequence, time.time(), part)
+            while True:
+                try:
+                    await self._bus.append(self._gateway_stream(gateway), data)
+                    break
+                except BusFull:
+                    await asyncio.sleep(FULL_STREAM_WAIT_SECONDS)
+
+    # -- threads
+
+    def _in_thread(
+        self,
+        pool: ThreadPoolExecutor,
+        call: Callable[[DocumentId], Callable[[dict[int, Effects], float], None]],
+        document_id: DocumentId,
+    ) -> None:
+        """Run `call` in a thread; what it returns is run by the next step, on the loop."""
+        loop = asyncio.get_running_loop()
+
+        def finished(result: Callable[[dict[int, Effects], float], None]) -> None:
+            self._results.append(result)
+            self._wake.set()
+
+        def run() -> None:
+            result = call(document_id)
+            loop.call_soon_threadsafe(finished, result)
+
+        pool.submit(run)
+
+    def _start_threads(self, effects: Effects) -> None:
+        for document_id in effects.loads:
+            self._in_thread(self._threads, self._load, document_id)
+        for job in effects.jobs:
+            run = job.run
+
+            def perform(
+                document_id: DocumentId, run: Callable[[], object] = run
+            ) -> Callable[[dict[int, Effects], float], None]:
+                result = _outcome(run)
+                return lambda effects, now: self._shard(document_id).job_finished(
+                    document_id, result, self._effects(effects, self._shard(document_id)), now
+                )
+
+            self._in_thread(self._threads, perform, job.document_id)
+        if effects.listing and not self._listing:
+            self._listing = True
+            self._in_thread(self._threads, self._list, DocumentId(""))
+
+    def _shard(self, document_id: DocumentId) -> Shard:
+        return self._by_number[shard_of(document_id, self._store.volume.shard_count)]
+
+    def _load(self, document_id: DocumentId) -> Callable[[dict[int, Effects], float], None]:
+        """In a thread: read a document; a bad file is put aside, the rest is used."""
+        started = time.monotonic()
+        engine: EngineDocument | None = None
+        is_stored = False
+        try:
+            stored = self._store.load(document_id)
+            is_stored = bool(stored.blobs)
+            engine, faults = load_document(stored.blobs)
+            for index, why in faults:
+                good, _ = load_document([stored.blobs[index]])
+                kept = [good.save()] if good.heads() else []
+                self._store.bad_blob(document_id, stored.paths[index], kept, why)
+                self._metrics.count("bad_blobs", "")
+        except DocumentDeleted:
+            pass
+        except (StorageError, EngineBroken) as error:
+            self._metrics.storage_errors.inc("load")
+            log.error(
+                "document can't be read; it is tried again",
+                extra={"document_id": document_id, "error": str(error)},
+            )
+            return lambda _effects, now: self._shard(document_id).load_failed(document_id, now)
+        self._metrics.load_seconds.observe(time.monotonic() - started)
+        return lambda effects, now: self._shard(document_id).loaded(
+            document_id, engine, is_stored, self._effects(effects, self._shard(document_id)), now
+        )
+
+    def _delete(self, document_id: DocumentId) -> Callable[[dict[int, Effects], float], None]:
+        error = _outcome(lambda: self._store.delete(document_id))
+        failure = error if isinstance(error, BaseException) else None
+        return lambda effects, now: self._shard(document_id).deletion_finished(
+            document_id, failure, self._effects(effects, self._shard(document_id)), now
+        )
+
+    def _list(self, _: DocumentId) -> Callable[[dict[int, Effects], float], None]:
+        listed = _outcome(self._store.list_ids)
+
+        def tell(effects: dict[int, Effects], now: float) -> None:
+            self._listing = False
+            by_shard: dict[int, list[DocumentId]] = {}
+            for document_id in listed if isinstance(listed, list) else []:
+                number = shard_of(document_id, self._store.volume.shard_count)
+                by_shard.setdefault(number, []).append(document_id)
+            for number, shard in self._by_number.items():
+                shard.listed(by_shard.get(number, []), self._effects(effects, shard), now)
+
+        return tell
+
+    # -- housekeeping
+
+    async def _ticks(self) -> None:
+        while True:
+            due = time.monotonic() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            self._metrics.loop_lag_seconds.set(max(0.0, time.monotonic() - due))
+            self._results.append(self._tick)
+            self._wake.set()
+
+    def _tick(self, effects: dict[int, Effects], now: float) -> None:
+        documents, size = 0, 0
+        for shard in self._by_number.values():
+            shard.tick(self._effects(effects, shard), now)
+            documents += len(shard.documents)
+            size += sum(document.size_bytes() for document in shard.documents.values())
+        excess = size - self._options.document_bytes
+        for shard in self._by_number.values():
+            if excess > 0:
+                excess -= shard.free_memory(excess)
+        self._metrics.documents_open.set(documents)
+        self._metrics.document_bytes.set(size)
+        self._owed_bytes = max(self._owed_bytes, PROGRESS_BYTES)
+
+    async def _checkpoints(self) -> None:
+        loop = asyncio.get_running_loop()
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            aged = time.monotonic() - last >= self._options.checkpoint_seconds
+            if self._store.checkpoint_due() or (aged and self._touched):
+                last = time.monotonic()
+                touched, self._touched = self._touched, set()
+                await loop.run_in_executor(self._maintenance, self._checkpoint, touched)
+
+    def _checkpoint(self, touched: set[DocumentId]) -> None:
+        """In a thread: move the WAL's content into the document folders, compact what is due."""
+        started = time.monotonic()
+        try:
+            self._store.checkpoint()
+            for document_id in touched:
+                self._store.compact_if_due(document_id)
+        except StorageError as error:
+            self._metrics.storage_errors.inc("checkpoint")
+            log.warning("checkpoint failed; the WAL keeps everything", extra={"error": str(error)})
+        self._metrics.checkpoint_seconds.observe(time.monotonic() - started)
+
+
+def _outcome(call: Callable[[], object]) -> object:
+    """What a call returned or raised; the shard decides what an exception means."""
+    try:
+        return call()
+    except Exception as error:
+        return error
+
+
+def _parts(items: list[Stamped]) -> list[list[Stamped]]:
+    """Cut a publication into entries of about ENTRY_BYTES."""
+    parts: list[list[Stamped]] = [[]]
+    size = 0
+    for stamped in items:
+        length = len(getattr(stamped.item, "data", b"")) + 64
+        if parts[-1] and size + length > ENTRY_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(stamped)
+        size += length
+    return parts
