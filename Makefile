@@ -108,7 +108,7 @@ $(STAMPS)/package: $(STAMPS)/build-tool $(PYTHON_PACKAGES) $(NATIVE) $(NO_ENGINE
 	@$(BIN)/maturin develop --release --locked --quiet
 	@touch $@
 
-$(STAMPS)/dev: $(STAMPS)/package $(PYTHON_PACKAGES)
+$(STAMPS)/dev: $(PYTHON_PACKAGES) | $(STAMPS)/package
 	@echo "installing the development tools"
 	@$(BIN)/maturin develop --release --locked --quiet --extras dev
 	@touch $@

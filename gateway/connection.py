@@ -11,6 +11,7 @@ dropped from a quarter of it on.
 
 import asyncio
 import logging
+import time
 from typing import Protocol, cast
 
 from websockets.exceptions import InvalidState
@@ -100,12 +101,12 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else "local"
-        self.heard_at = self.pinged_at = self.connected_at = self._loop.time()
+        self.heard_at = self.pinged_at = self.connected_at = time.monotonic()
         self._host.connected(self)
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes have come in; any of them shows that the client lives."""
-        self.heard_at = self._loop.time()
+        self.heard_at = time.monotonic()
         if self._closing and self.session is None:
             return
         if self.session is None and not self._first_bytes:
@@ -191,7 +192,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             # A paused socket is silent because we don't listen.
-            self.heard_at = self._loop.time()
+            self.heard_at = time.monotonic()
             self._transport.resume_reading()
 
     @property

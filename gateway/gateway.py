@@ -393,8 +393,14 @@ class Gateway:
             if connection is None or connection.session is None:
                 continue
             shared = shared or connection.session.encode(item)
-            connection.session.deliver(item, shared)
-            self._carry_out(connection)
+            try:
+                connection.session.deliver(item, shared)
+                self._carry_out(connection)
+            except Exception:
+                # A defect of ours; one connection pays for it, not all of them.
+                log.exception("an item can't be delivered; its connection is cut")
+                self._metrics.count("internal_errors", "deliver")
+                connection.abort("internal_error")
         if isinstance(item, SyncOut) and item.edited_at and shared is not None:
             self._metrics.edit_to_peer_seconds.observe(max(0.0, time.time() - item.edited_at))
 
@@ -460,7 +466,7 @@ class Gateway:
             connection.ping(now)
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return time.monotonic()  # the clock of grants; loops may have another
 
 
 def _response(status: HTTPStatus, text: str) -> Response:

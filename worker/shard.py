@@ -11,8 +11,9 @@ Invariants:
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from amsync.ids import DocumentId, base58check_encode, shard_of_storage
 from amsync.protocol.access import Access
@@ -122,8 +123,7 @@ class Shard:
         """Deal with everything that can be dealt with now; the end of a step."""
         dirty, self._dirty = self._dirty, {}
         for document in dirty.values():
-            document.run(effects, now)
-            self._after(document, effects, now)
+            self._guarded(document, partial(document.run, effects, now), effects, now)
 
     def loaded(
         self,
@@ -135,20 +135,24 @@ class Shard:
     ) -> None:
         """The shell has read a document; None for one that was deleted."""
         document = self.documents[document_id]
-        document.loaded(engine, is_stored, effects, now)
-        self._after(document, effects, now)
+        self._guarded(
+            document, lambda: document.loaded(engine, is_stored, effects, now), effects, now
+        )
 
     def load_failed(self, document_id: DocumentId, now: float) -> None:
         """The shell could not read a document; it is tried again after a while."""
         self.documents[document_id].load_failed(now)
+
+    def load_broken(self, document_id: DocumentId, effects: Effects, now: float) -> None:
+        """The document can't be opened whatever we try: everybody gets doc-unavailable."""
+        self.documents[document_id].load_broken(effects, now)
 
     def job_finished(
         self, document_id: DocumentId, result: object, effects: Effects, now: float
     ) -> None:
         """A job returned, or raised, `result`."""
         document = self.documents[document_id]
-        document.job_finished(result, effects, now)
-        self._after(document, effects, now)
+        self._guarded(document, lambda: document.job_finished(result, effects, now), effects, now)
 
     def deletion_finished(
         self,
@@ -159,8 +163,9 @@ class Shard:
     ) -> None:
         """The shell has deleted a document on disk, or failed to."""
         document = self.documents[document_id]
-        document.deletion_finished(error, effects, now)
-        self._after(document, effects, now)
+        self._guarded(
+            document, lambda: document.deletion_finished(error, effects, now), effects, now
+        )
 
     def listed(self, document_ids: Iterable[DocumentId], effects: Effects, now: float) -> None:
         """The stored documents of this shard, as asked for with `Effects.listing`."""
@@ -334,6 +339,21 @@ class Shard:
         if connection.unanswered and not isinstance(item, Greet):
             connection.unanswered.discard(item.document_id)
             self._offer_more(connection, effects, now)
+
+    def _guarded(
+        self,
+        document: DocumentSynchronizer,
+        step: Callable[[], None],
+        effects: Effects,
+        now: float,
+    ) -> None:
+        """Let a document take a step; a defect of ours costs that document and no other."""
+        try:
+            step()
+        except Exception as error:
+            effects.failures.append((document.document_id, error))
+            document.isolate(effects)
+        self._after(document, effects, now)
 
     def _after(self, document: DocumentSynchronizer, effects: Effects, now: float) -> None:
         """What a document's step means for others: announcements and remote heads."""

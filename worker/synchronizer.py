@@ -141,6 +141,7 @@ class DocumentSynchronizer:
     _heads: tuple[bytes, ...] = ()
     _inbox: deque[Waiting] = field(default_factory=deque)
     _in_job: tuple[Waiting, ...] = ()
+    _in_hand: tuple[Waiting, ...] = ()
     _edited_at: float = 0.0
     _unsaved: list[bytes] = field(default_factory=list)
     _breaks: int = 0
@@ -218,9 +219,32 @@ class DocumentSynchronizer:
         self.state = State.COLD
         self._retry_at = now + LOAD_RETRY_SECONDS
 
+    def load_broken(self, effects: Effects, now: float) -> None:
+        """What is stored can't be opened; trying again would not help."""
+        effects.count("documents_blocked")
+        self.state = State.BLOCKED
+        self._unavailable([peer.address for peer in self.peers.values()], effects)
+        self.run(effects, now)
+
+    def isolate(self, effects: Effects) -> None:
+        """An unexpected exception has left the document in no known state: stop touching it.
+
+        What was taken and not committed is not acknowledged; the peers are told that the
+        document is unavailable, and keep what they have.
+        """
+        effects.count("documents_blocked")
+        for waiting in (*self._in_hand, *self._in_job):
+            waiting.ticket.done()
+        self._in_hand, self._in_job = (), ()
+        self._engine, self._heads, self._unsaved = None, (), []
+        self.state = State.BLOCKED
+        self._unavailable([peer.address for peer in self.peers.values()], effects)
+        self._refuse_all(effects)
+
     def job_finished(self, result: object, effects: Effects, now: float) -> None:
         """A job has ended with a result or an exception."""
         batch, self._in_job = self._in_job, ()
+        self._in_hand = batch
         self.state = State.READY
         self._edited_at = _written_at(batch)
         call = batch[0].item if batch and isinstance(batch[0].item, Call) else None
@@ -230,8 +254,7 @@ class DocumentSynchronizer:
             self._broken(batch, result, effects, now)
         else:
             self._absorb(result, effects, now)  # type: ignore[arg-type]
-        for waiting in batch:
-            waiting.ticket.done()
+        self._finish(batch)
         self.run(effects, now)
 
     def deletion_finished(self, error: BaseException | None, effects: Effects, now: float) -> None:
@@ -244,7 +267,7 @@ class DocumentSynchronizer:
             targets = [peer.address for peer in self.peers.values()]
             self._unavailable(targets, effects)
         self._reply(waiting, waiting.item, error, b"", effects)
-        waiting.ticket.done()
+        self._finish((waiting,))
         self.run(effects, now)
 
     def may_be_dropped(self) -> bool:
@@ -296,14 +319,20 @@ class DocumentSynchronizer:
                 self._single(waiting, effects, now)
                 return
             taken.append(self._inbox.popleft())
+        self._in_hand = tuple(taken)
         if batch or hello:
             self._sync(batch, hello, tuple(taken), effects, now)
         else:
-            for waiting in taken:
-                waiting.ticket.done()
+            self._finish(taken)
+
+    def _finish(self, taken: Iterable[Waiting]) -> None:
+        self._in_hand = ()
+        for waiting in taken:
+            waiting.ticket.done()
 
     def _single(self, waiting: Waiting, effects: Effects, now: float) -> None:
         item, peer = waiting.item, self.peers.get(waiting.address)
+        self._in_hand = (waiting,)
         if isinstance(item, Call):
             self._call(waiting, item, effects)
             return
@@ -323,7 +352,7 @@ class DocumentSynchronizer:
                     self._change_role(peer, access, effects, now)
                 case _:
                     pass
-        waiting.ticket.done()
+        self._finish((waiting,))
 
     def _accept(
         self, address: Address, item: SyncIn, effects: Effects, now: float
@@ -395,11 +424,10 @@ class DocumentSynchronizer:
             self._broken(taken, error, effects, now)
         else:
             self._absorb(outcome, effects, now)
-        for waiting in taken:
-            waiting.ticket.done()
+        self._finish(taken)
 
     def _start(self, work: object, taken: tuple[Waiting, ...], effects: Effects) -> None:
-        self._in_job = taken
+        self._in_job, self._in_hand = taken, ()
         self.state = State.BUSY
         effects.jobs.append(Job(self.document_id, work))  # type: ignore[arg-type]
 
@@ -524,10 +552,10 @@ class DocumentSynchronizer:
         refusal = self._refusal(call)
         if refusal is not None or (call.operation == "get" and not self._heads):
             self._reply(waiting, call, refusal, b"", effects)
-            waiting.ticket.done()
+            self._finish((waiting,))
             return
         if call.operation == "delete":
-            self._in_job, self.state = (waiting,), State.BUSY
+            self._in_job, self._in_hand, self.state = (waiting,), (), State.BUSY
             effects.deletions.append(self.document_id)
             return
         engine = self._engine

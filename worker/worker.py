@@ -22,7 +22,7 @@ from amsync.metrics import Metrics
 from amsync.protocol.envelope import Progress, Stamped, pack_outbound, unpack_inbound
 from amsync.storage import DocumentChunks, Store, WalBatch
 from amsync.worker.engine import NativeFactory, load_document
-from amsync.worker.ports import Effects, EngineBroken, EngineDocument
+from amsync.worker.ports import Effects, EngineDocument
 from amsync.worker.shard import Shard
 
 log = logging.getLogger("amsync.worker")
@@ -167,6 +167,13 @@ class Worker:
         for each in effects.values():
             for event, label in each.counts:
                 self._metrics.count(event, label)
+            for document_id, failure in each.failures:
+                self._metrics.count("internal_errors", "document")
+                log.error(
+                    "a document failed unexpectedly; it is isolated",
+                    extra={"document_id": document_id},
+                    exc_info=failure,
+                )
             self._start_threads(each)
         changes = tuple(
             DocumentChunks(each.shard, each.epoch, document_id, tuple(chunks))
@@ -304,19 +311,26 @@ class Worker:
             is_stored = bool(stored.blobs)
             engine, faults = load_document(stored.blobs)
             for index, why in faults:
-                good, _ = load_document([stored.blobs[index]])
-                kept = [good.save()] if good.heads() else []
-                self._store.bad_blob(document_id, stored.paths[index], kept, why)
+                # Alone, the good changes of a bad file would wait for those of other files.
+                self._store.bad_blob(document_id, stored.paths[index], [engine.save()], why)
                 self._metrics.count("bad_blobs", "")
         except DocumentDeleted:
             pass
-        except (StorageError, EngineBroken) as error:
+        except StorageError as error:
             self._metrics.storage_errors.inc("load")
             log.error(
                 "document can't be read; it is tried again",
                 extra={"document_id": document_id, "error": str(error)},
             )
             return lambda _effects, now: self._shard(document_id).load_failed(document_id, now)
+        except Exception:
+            self._metrics.storage_errors.inc("load")
+            log.exception(
+                "document can't be opened; it is isolated", extra={"document_id": document_id}
+            )
+            return lambda effects, now: self._shard(document_id).load_broken(
+                document_id, self._effects(effects, self._shard(document_id)), now
+            )
         self._metrics.load_seconds.observe(time.monotonic() - started)
         return lambda effects, now: self._shard(document_id).loaded(
             document_id, engine, is_stored, self._effects(effects, self._shard(document_id)), now
@@ -373,12 +387,13 @@ class Worker:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             aged = time.monotonic() - last >= self._options.checkpoint_seconds
-            if self._store.checkpoint_due() or (aged and self._touched):
+            if self._store.checkpoint_due() or (aged and self._store.tail_bytes):
                 last = time.monotonic()
                 touched, self._touched = self._touched, set()
-                await loop.run_in_executor(self._maintenance, self._checkpoint, touched)
+                if not await loop.run_in_executor(self._maintenance, self._checkpoint, touched):
+                    self._touched |= touched
 
-    def _checkpoint(self, touched: set[DocumentId]) -> None:
+    def _checkpoint(self, touched: set[DocumentId]) -> bool:
         """In a thread: move the WAL's content into the document folders, compact what is due."""
         started = time.monotonic()
         try:
@@ -388,7 +403,9 @@ class Worker:
         except StorageError as error:
             self._metrics.storage_errors.inc("checkpoint")
             log.warning("checkpoint failed; the WAL keeps everything", extra={"error": str(error)})
+            return False
         self._metrics.checkpoint_seconds.observe(time.monotonic() - started)
+        return True
 
 
 def _outcome(call: Callable[[], object]) -> object:

@@ -50,9 +50,9 @@ def deflate(data: bytes) -> bytes:
 
 
 def run(count: int, value: int | bytes) -> bytes:
-    """A run of one integer, or of one text given as bytes."""
+    """A run of one integer, or of one text given as bytes, as the crate would encode it."""
     encoded = prefixed(value) if isinstance(value, bytes) else unsigned(value)
-    return signed(count) + encoded
+    return signed(-1 if count == 1 else count) + encoded
 
 
 def chunk_hash(data: bytes, kind: int = CHANGE) -> bytes:

@@ -1,0 +1,346 @@
+"""Sync with honest peers: what is sent to whom, roles, flow control, resets."""
+
+from amsync._automerge import Document, Replica
+
+from . import craft
+from .craft import Change
+from .pipes import Network
+
+ALICE, BOB = b"alice-----------", b"bob-------------"
+SYNC_RESET, READ_ONLY = 1, 2
+
+
+def flags(message: bytes) -> int:
+    return message[-1]
+
+
+def filled(size: int = 10) -> Replica:
+    replica = Replica()
+    for number in range(size):
+        replica.put(f"k{number}", number)
+    return replica
+
+
+def opened(replica: Replica) -> Document:
+    document = Document()
+    document.apply(b"".join(replica.changes()))
+    return document
+
+
+def test_new_document_is_uploaded_and_comes_back_as_chunks_to_persist() -> None:
+    replica = filled()
+    network = Network(Document(), [replica])
+
+    network.settle()
+
+    assert network.converged()
+    assert Document.load(network.chunks)[0].heads() == replica.heads()
+
+
+def test_stored_document_reaches_a_peer_that_has_nothing() -> None:
+    network = Network(opened(filled()), [Replica(), Replica(v1=True)])
+    network.settle()
+    assert network.converged()
+
+
+def test_edit_reaches_all_others_in_one_message() -> None:
+    network = Network(opened(filled()), [Replica() for _ in range(5)])
+    network.settle()
+    network.replicas[0].put("new", 1)
+
+    outcome = network.exchange(network.say(0))
+
+    by_peers = {tuple(peers) for _, peers in outcome.messages}
+    assert by_peers == {(0,), (1, 2, 3, 4)}
+    network.settle()
+    assert network.converged()
+
+
+def test_peer_that_never_spoke_gets_nothing_unless_greeted() -> None:
+    document = opened(filled())
+    document.add_peer(1)
+    document.add_peer(2)
+
+    outcome = document.sync([], hello=[2])
+
+    assert [peers for _, peers in outcome.messages] == [[2]]
+    assert document.sync([]).messages == []
+
+
+def test_peer_with_the_same_heads_is_left_in_peace() -> None:
+    replica = filled()
+    network = Network(opened(replica), [replica])
+    assert network.settle() <= 2
+    assert network.delivered <= 2
+
+
+def test_empty_document_answers_with_empty_heads() -> None:
+    replica = Replica()
+    network = Network(Document(), [replica])
+    outcome = network.exchange(network.say(0))
+    assert [data[1] for data, _ in outcome.messages] == [0]
+
+
+def test_chunks_are_those_that_became_applied() -> None:
+    one = filled(20)
+    network = Network(Document(), [one, Replica()])
+    network.settle()
+    one.put("x", 1)
+    one.put("y", 1)
+
+    outcome = network.exchange(network.say(0))
+
+    assert outcome.chunks == one.changes()[-2:]
+    assert outcome.heads == network.document.heads()
+
+
+def test_saved_document_that_is_smaller_than_its_changes_is_persisted_as_it_came() -> None:
+    replica = Replica()
+    for number in range(200):
+        replica.splice("text", number, 0, "x")
+    document = Document()
+
+    outcome = document.apply(replica.save())
+
+    assert outcome.chunks == [replica.save()]
+
+
+def test_saved_document_with_little_news_is_persisted_as_changes() -> None:
+    replica = filled(100)
+    document = opened(replica)
+    replica.put("new", 1)
+
+    outcome = document.apply(replica.save())
+
+    assert outcome.chunks == [replica.changes()[-1]]
+
+
+def test_child_before_its_parent_waits_and_the_parent_is_asked_for() -> None:
+    parent = Change(ALICE)
+    child = Change(BOB, 1, 2, [parent.hash()])
+    document = Document()
+    document.add_peer(1)
+
+    first = document.sync([(1, craft.message([child.chunk()], [child.hash()]))])
+    assert (document.queued_count(), first.chunks) == (1, [])
+    assert parent.hash() in first.messages[0][0]
+    assert child.hash() not in first.messages[0][0]
+    second = document.sync([(1, craft.message([parent.chunk()], [child.hash()]))])
+
+    assert second.chunks == [parent.chunk(), child.chunk()]
+    assert document.heads() == [child.hash()]
+    assert document.queued_count() == 0
+
+
+def test_parent_from_another_peer_releases_the_child() -> None:
+    parent = Change(ALICE)
+    child = Change(BOB, 1, 2, [parent.hash()])
+    document = Document()
+    document.add_peer(1)
+    document.add_peer(2)
+    document.sync([(1, craft.message([child.chunk()], [child.hash()]))])
+
+    document.sync([(2, craft.message([parent.chunk()], [parent.hash()]))])
+
+    assert document.heads() == [child.hash()]
+
+
+def test_replica_that_sends_children_first_converges() -> None:
+    replica = filled(30)
+    document = Document()
+    document.add_peer(0)
+    changes = replica.changes()
+    document.sync([(0, craft.message(changes[20:], replica.heads()))])
+    network = Network(document, [replica])
+    network.settle()
+    assert network.converged()
+    assert document.queued_count() == 0
+
+
+def test_peer_heads_are_reported_when_they_change() -> None:
+    replica = filled()
+    document = Document()
+    document.add_peer(1, track_heads=True)
+    document.add_peer(2)
+    replica.connect(0)
+    hello = replica.generate(0)
+    assert hello is not None
+
+    first = document.sync([(1, hello), (2, hello)])
+    second = document.sync([(1, hello)])
+
+    assert first.peer_heads == [(1, replica.heads())]
+    assert second.peer_heads == []
+
+
+def test_read_only_peer_is_read_to_and_not_from() -> None:
+    reader, writer = filled(), filled()
+    network = Network(Document())
+    network.join(reader, read_only=True)
+    network.join(writer)
+
+    network.settle()
+
+    assert network.document.heads() == writer.heads()
+    assert all(reader.has(head) for head in writer.heads())
+    assert reader.heads() != writer.heads()
+    assert not network.faults
+
+
+def test_read_only_peer_that_may_write_again_uploads() -> None:
+    reader = filled()
+    network = Network(Document())
+    network.join(reader, read_only=True)
+    network.settle()
+
+    network.document.set_read_only(0, False)
+    network.exchange([])
+    network.settle()
+
+    assert network.document.heads() == reader.heads()
+
+
+def test_peer_made_read_only_is_told() -> None:
+    network = Network(Document(), [filled()])
+    network.settle()
+
+    network.document.set_read_only(0, True)
+    outcome = network.exchange([])
+
+    assert flags(outcome.messages[0][0]) & READ_ONLY
+
+
+def test_read_only_peer_whose_last_sync_we_lack_does_not_loop() -> None:
+    """ENGINE T4: the crate answers with resets at wire speed."""
+    replica = filled()
+    before = Network(opened(replica), [replica])
+    before.settle()
+    state = replica.disconnect(0)
+    network = Network(opened(filled()))
+    network.join(replica, read_only=True)
+    replica.connect(0, state)
+
+    network.settle(most_rounds=10)
+
+    assert not network.faults
+    assert all(replica.has(head) for head in network.document.heads())
+
+
+def test_unanswered_messages_are_bounded_and_the_rest_comes_as_one() -> None:
+    writer, reader = filled(20), Replica()
+    document = Document(window=3)
+    network = Network(document, [writer, reader])
+    network.settle()
+    held = []
+    for number in range(20):
+        writer.put("n", number)
+        for data, peers in document.sync(network.say(0)).messages:
+            if 1 in peers:
+                held.append(data)
+            if 0 in peers:
+                writer.receive(0, data)
+    assert len(held) == 3
+
+    for data in held:
+        reader.receive(0, data)
+    outcome = network.exchange(network.say(1))
+
+    assert [peers for _, peers in outcome.messages] == [[1]]
+    assert reader.heads() == document.heads()
+
+
+def test_reader_that_answers_each_message_is_never_held_for_good() -> None:
+    writer, reader = Replica(), Replica()
+    network = Network(Document(window=2), [writer, reader])
+    network.settle()
+    for number in range(50):
+        writer.put("n", number)
+        network.exchange(network.say(0))
+        if number % 7 == 0:
+            reader.put("m", number)
+        if number % 3 == 0:
+            network.exchange(network.say(1))
+
+    network.settle()
+
+    assert network.converged()
+
+
+def test_reader_that_has_the_changes_from_elsewhere_is_never_held_for_good() -> None:
+    writer, reader = Replica(), Replica()
+    network = Network(Document(window=2), [writer, reader])
+    network.settle()
+    for number in range(20):
+        writer.put("n", number)
+        reader.merge(writer)
+        network.exchange(network.say(0))
+        network.exchange(network.say(1))
+
+    network.settle()
+
+    assert network.converged()
+
+
+def test_reset_says_so_to_a_peer_that_understands() -> None:
+    network = Network(opened(filled()), [Replica()])
+    network.settle()
+
+    network.document.reset_peer(0)
+    outcome = network.exchange([])
+
+    assert len(outcome.messages) == 1
+    assert flags(outcome.messages[0][0]) & SYNC_RESET
+    network.settle()
+    assert network.converged()
+
+
+def test_reset_of_an_old_peer_is_empty_heads_then_the_real_ones() -> None:
+    replica = Replica(v1=True)
+    network = Network(opened(filled()), [replica])
+    network.settle()
+
+    network.document.reset_peer(0)
+    outcome = network.exchange([])
+
+    assert [data[1] for data, _ in outcome.messages] == [0, 1]
+    network.settle()
+    assert network.converged()
+
+
+def test_reset_reaches_a_peer_that_has_nothing() -> None:
+    """Empty heads alone would be equal to its own, and it would stay silent."""
+    network = Network(opened(filled()), [Replica()])
+
+    network.document.reset_peer(0)
+    network.exchange([])
+    network.settle()
+
+    assert network.converged()
+
+
+def test_removed_peer_is_forgotten() -> None:
+    network = Network(opened(filled()), [Replica()])
+    network.settle()
+    network.document.remove_peer(0)
+    network.document.remove_peer(0)
+    network.document.apply(filled().save())
+    assert network.document.sync([]).messages == []
+
+
+def test_application_changes_reach_the_peers() -> None:
+    network = Network(Document(), [Replica(), Replica()])
+    network.settle()
+
+    network.take(network.document.apply(filled().save()))
+    network.settle()
+
+    assert network.converged()
+
+
+def test_sizes_grow_with_the_document() -> None:
+    document = Document()
+    empty = document.size_bytes()
+    replica = filled()
+    document.apply(b"".join(replica.changes()))
+    assert document.change_count() == 10
+    assert document.size_bytes() > empty + 10 * 100

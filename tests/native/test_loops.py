@@ -1,0 +1,139 @@
+"""A lost message makes an endless exchange (PROTOCOL 5.6); here it heals, or is stopped."""
+
+import pytest
+from amsync._automerge import Document, Replica
+
+from . import craft
+from .craft import Change
+from .pipes import Network
+
+ALICE = b"alice-----------"
+LOOP_LIMIT = 3
+
+
+def started(*, v1: bool) -> Network:
+    network = Network(Document(loop_limit=LOOP_LIMIT), [Replica(v1=v1), Replica()])
+    network.replicas[0].put("n", 0)
+    network.settle()
+    return network
+
+
+def lose_inbound(network: Network) -> None:
+    network.replicas[0].put("lost", 1)
+    assert network.say(0)
+
+
+@pytest.fixture(params=[False, True], ids=["v2", "v1"])
+def network(request: pytest.FixtureRequest) -> Network:
+    return started(v1=request.param)
+
+
+def test_lost_inbound_message_then_an_edit_heals(network: Network) -> None:
+    """B1: we ask for the lost change, and the peer believes that it sent it."""
+    lose_inbound(network)
+    network.replicas[0].put("n", 1)
+
+    network.settle(most_rounds=20)
+
+    assert network.converged()
+    assert [fault.reason for fault in network.faults] == ["loop_reset"]
+
+
+def test_lost_inbound_message_then_a_fresh_hello_heals(network: Network) -> None:
+    """B2: a hello alone wakes the loop."""
+    lose_inbound(network)
+    network.document.add_peer(0)
+    network.exchange([], hello=[0])
+
+    network.settle(most_rounds=20)
+
+    assert network.converged()
+    assert [fault.reason for fault in network.faults] == ["loop_reset"]
+
+
+def test_lost_inbound_message_then_a_reset_heals_without_a_loop(network: Network) -> None:
+    """B3, B4, B8."""
+    lose_inbound(network)
+    network.document.reset_peer(0)
+    network.exchange([])
+
+    network.settle(most_rounds=20)
+
+    assert network.converged()
+    assert not network.faults
+
+
+def test_lost_outbound_message_heals(network: Network) -> None:
+    """D2: we believe that the peer has what we sent."""
+    network.replicas[1].put("lost", 1)
+    network.document.sync(network.say(1))
+    network.replicas[1].put("n", 1)
+
+    network.settle(most_rounds=30)
+
+    assert network.converged()
+    assert {fault.reason for fault in network.faults} <= {"loop_reset"}
+
+
+def test_peer_that_ignores_the_reset_is_silenced_within_a_bound() -> None:
+    document = Document(loop_limit=LOOP_LIMIT)
+    document.add_peer(1)
+    stubborn = craft.message(heads=[b"?" * 32])
+    faults, sent = [], 0
+    for _ in range(50):
+        outcome = document.sync([(1, stubborn)])
+        faults += [fault.reason for fault in outcome.faults]
+        sent += len(outcome.messages)
+
+    assert faults == ["loop_reset", "loop"]
+    assert sent <= 2 * LOOP_LIMIT + 4
+
+
+def test_silenced_peer_speaks_again_after_a_reset() -> None:
+    document = Document(loop_limit=LOOP_LIMIT)
+    document.add_peer(1)
+    for _ in range(50):
+        document.sync([(1, craft.message(heads=[b"?" * 32]))])
+    document.reset_peer(1)
+    assert document.sync([]).messages
+
+
+def test_silenced_peer_is_still_listened_to() -> None:
+    document = Document(loop_limit=LOOP_LIMIT)
+    document.add_peer(1)
+    for _ in range(50):
+        document.sync([(1, craft.message(heads=[b"?" * 32]))])
+    change = Change(ALICE)
+    document.sync([(1, craft.message([change.chunk()], [change.hash()]))])
+    assert document.heads() == [change.hash()]
+
+
+def test_refused_change_is_not_asked_for_again() -> None:
+    """ENGINE T5: refusing is a loop by default."""
+    good = Change(ALICE)
+    document = Document(loop_limit=LOOP_LIMIT)
+    document.add_peer(1)
+    document.sync([(1, craft.message([good.chunk()], [good.hash()]))])
+    next_bad = Change(ALICE, 2, 1, [good.hash()])
+    document.sync([(1, craft.message([next_bad.chunk()], [next_bad.hash()]))])
+
+    sent = 0
+    for _ in range(10):
+        outcome = document.sync([(1, craft.message(heads=[next_bad.hash()]))])
+        assert all(next_bad.hash() not in data for data, _ in outcome.messages)
+        assert not outcome.faults
+        sent += len(outcome.messages)
+
+    assert sent <= 2
+
+
+def test_busy_document_does_not_hide_a_loop() -> None:
+    network = started(v1=False)
+    lose_inbound(network)
+    network.replicas[0].put("n", 1)
+    for number in range(10):
+        network.replicas[1].put("busy", number)
+        batch = [item for peer in (0, 1) for item in network.say(peer)]
+        network.exchange(batch)
+    network.settle(most_rounds=20)
+    assert network.converged()
