@@ -137,16 +137,21 @@ class Gateway:
             OSError: The address can't be listened on.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._new_connection,
-            self._options.host,
-            self._options.port,
-            ssl=self._options.tls,
-            ssl_handshake_timeout=self.limits.handshake_seconds if self._options.tls else None,
-            backlog=1024,
-        )
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        host, port = self._options.host, self._options.port
+        try:
+            self._server = await loop.create_server(
+                self._new_connection,
+                host,
+                port,
+                ssl=self._options.tls,
+                ssl_handshake_timeout=self.limits.handshake_seconds if self._options.tls else None,
+                backlog=1024,
+            )
+        except OSError as error:
+            text = f"port {port} of {host}: {error.strerror or error}"
+            raise OSError(error.errno, text) from error
+        listening: int = self._server.sockets[0].getsockname()[1]
+        return listening
 
     async def run(self) -> None:
         """Move messages until cancelled; `listen` may come before or after its start."""

@@ -8,9 +8,11 @@ tested in tests/gateway.
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from amsync.errors import ConfigError
 
-def _limit(default: Any, anonymous: Any, text: str) -> Any:
-    return field(default=default, metadata={"anonymous": anonymous, "text": text})
+
+def _limit(default: Any, anonymous: Any, text: str, *, least: int = 1) -> Any:
+    return field(default=default, metadata={"anonymous": anonymous, "text": text, "least": least})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,18 @@ class Limits:
         10_000, 1_000, "documents a connection has open; more get doc-unavailable"
     )
     creations_per_minute: int = _limit(
-        0, 60, "documents created per client address; more are not created; 0: no bound"
+        0, 60, "documents created per client address; more are not created; 0: no bound", least=0
     )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, least = getattr(self, each.name), each.metadata["least"]
+            kinds = (int, float) if isinstance(each.default, float) else (int,)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
+                wanted = "a number" if float in kinds else "a whole number"
+                raise ConfigError(
+                    f"{each.name}={value!r} is not allowed; give {wanted} of at least {least}"
+                )
 
 
 def anonymous_limits(limits: Limits) -> Limits:

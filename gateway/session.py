@@ -222,7 +222,7 @@ class PeerSession:
     def __init__(self, connection: int, settings: SessionSettings, creations: Creations) -> None:
         self.connection = connection
         self.peer_id: str | None = None
-        self.target_suffix = codec.target_suffix("")
+        self.target_suffix = b""
         self.queued_bytes = 0
         self._settings = settings
         self._creations = creations
@@ -645,7 +645,9 @@ class PeerSession:
             return
         self._state = _State.CLOSED
         me = self._settings.server_peer_id
-        self._effects.append(Send("error", codec.encode_error(me, reason.text)))
+        self._effects.append(
+            Send("error", codec.encode_error(me, reason.text, has_target=bool(self.target_suffix)))
+        )
         self._effects.append(CloseSocket(reason))
 
     def _count(self, reason: str) -> None:

@@ -562,7 +562,8 @@ class DocumentSynchronizer:
         if call.operation == "get":
             self._start(engine.save, (waiting,), effects)
         else:
-            blob = call.payload or self.factory.initial_change()
+            empty = call.operation == "create" and not call.payload
+            blob = self.factory.initial_change() if empty else call.payload
             self._start(partial(engine.apply, blob), (waiting,), effects)
 
     def _refusal(self, call: Call) -> Exception | None:

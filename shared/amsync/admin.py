@@ -38,7 +38,12 @@ class AdminServer:
         """
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port, reuse_address=True)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            text = f"admin port {port} of {host}: {error.strerror or error}"
+            raise OSError(error.errno, text) from error
         address: tuple[str, int] = self._runner.addresses[0][:2]
         return address[1]
 

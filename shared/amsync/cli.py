@@ -64,24 +64,41 @@ class Port(click.ParamType[int | None]):
 
 
 def _load_config(ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
-    known = [p.name for p in ctx.command.params if p.name not in (None, "config", "help")]
+    kinds = {p.name: _kind(p) for p in ctx.command.params if p.name not in (None, "config", "help")}
     try:
-        ctx.default_map = config.defaults(value, [k for k in known if k], SECRETS)
+        ctx.default_map = config.defaults(value, {k: v for k, v in kinds.items() if k}, SECRETS)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     return value
+
+
+def _kind(parameter: click.Parameter) -> type:
+    """What a value of this option must be in a TOML file."""
+    match parameter.type:
+        case Port():
+            return object
+        case click.types.BoolParamType():
+            return bool
+        case click.types.IntParamType():
+            return int
+        case click.types.FloatParamType():
+            return float
+        case _:
+            return str
 
 
 def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
     """One option for each field of `Limits`; without a value the bind address decides."""
     for each in reversed(fields(Limits)):
         is_float = isinstance(each.default, float)
-        kind: click.ParamType[Any] = click.FloatRange(0) if is_float else click.IntRange(0)
+        least = each.metadata["least"]
+        kind: click.ParamType[Any] = click.FloatRange(least) if is_float else click.IntRange(least)
         command = click.option(
             "--" + each.name.replace("_", "-"),
             type=kind,
             default=None,
             envvar=config.variable(each.name),
+            show_envvar=True,
             help=f"{each.metadata['text']}  [default: {each.default:,}]",
         )(command)
     return command
@@ -181,7 +198,7 @@ def serve(**given: Any) -> None:
     except VolumeError as error:
         _fail(f"data_dir={options.data_dir}: {error}")
     except OSError as error:
-        _fail(f"can't listen on {options.host} port {options.port}: {error.strerror or error}")
+        _fail(f"can't listen: {error.strerror or error}")
     except (AmsyncError, BaseExceptionGroup) as error:
         _fail(f"the server failed: {error}")
 
@@ -265,7 +282,7 @@ def _greeting(node: Node) -> str:
         f"  unknown documents  {unknown}",
     ]
     if node.admin_port:
-        lines.append(f"  health, metrics    http://{options.admin_host}:{node.admin_port}/metrics")
+        lines.append(f"  health, metrics    {node.admin_url}/metrics")
     if not is_loopback(options.host):
         lines.append(f"ANYBODY who reaches {options.host}:{node.port} may read and write. Limits:")
         lines.append(table(node.limits))

@@ -22,11 +22,14 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def read_toml(path: Path, known: Iterable[str]) -> dict[str, Any]:
+def read_toml(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
     """Read the options from a TOML file; keys as on the command line, with - or _.
 
+    `kinds` says what each value must be: bool, int, float, str, or object for int or str.
+
     Raises:
-        ConfigError: The file can't be read, is no TOML, or has a key that is no option.
+        ConfigError: The file can't be read, is no TOML, has a key that is no option, or a value
+            of another kind than the option's.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -34,18 +37,33 @@ def read_toml(path: Path, known: Iterable[str]) -> dict[str, Any]:
         raise ConfigError(f"config={path}: can't be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config={path} is not valid TOML: {error}") from error
-    allowed = sorted(known)
     options = {}
     for key, value in values.items():
         name = key.replace("-", "_")
-        if name not in allowed:
-            raise ConfigError(
-                f"config={path}: {key!r} is no option; allowed are {', '.join(allowed)}"
-            )
-        if isinstance(value, dict | list):
-            raise ConfigError(f"config={path}: {key} is a {type(value).__name__}; give one value")
+        if name not in kinds:
+            allowed = ", ".join(sorted(kinds))
+            raise ConfigError(f"config={path}: {key!r} is no option; allowed are {allowed}")
+        accepted = _ACCEPTED[kinds[name]]
+        if type(value) not in accepted:
+            wanted = " or ".join(_WORDS[kind] for kind in accepted)
+            raise ConfigError(f"config={path}: {key}={value!r} is not allowed; give {wanted}")
         options[name] = value
     return options
+
+
+_ACCEPTED: dict[type, tuple[type, ...]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (float, int),
+    str: (str,),
+    object: (int, str),
+}
+_WORDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+}
 
 
 def read_secret_files(names: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
@@ -66,13 +84,14 @@ def read_secret_files(names: Iterable[str], environment: Mapping[str, str]) -> d
     return values
 
 
-def defaults(config: Path | None, known: Iterable[str], secrets: Iterable[str]) -> dict[str, Any]:
+def defaults(
+    config: Path | None, kinds: Mapping[str, type], secrets: Iterable[str]
+) -> dict[str, Any]:
     """What click should take where neither command line nor environment says something.
 
     Raises:
         ConfigError: See `read_toml` and `read_secret_files`.
     """
-    known = list(known)
-    values: dict[str, Any] = read_toml(config, known) if config is not None else {}
+    values: dict[str, Any] = read_toml(config, kinds) if config is not None else {}
     values.update(read_secret_files(secrets, os.environ))
     return values

@@ -18,7 +18,13 @@ import msgpack
 from amsync import errors
 from amsync.admin import AdminServer
 from amsync.bus import MemoryBus, gateway_stream
-from amsync.errors import AmsyncError, ConfigError, ServerClosed
+from amsync.errors import (
+    AmsyncError,
+    ConfigError,
+    InvalidDocument,
+    ServerClosed,
+    StorageError,
+)
 from amsync.gateway.access import AccessPolicy, ShareCallable, parse_share
 from amsync.gateway.gateway import Gateway, GatewayOptions, is_loopback
 from amsync.gateway.limits import Limits, anonymous_limits
@@ -34,6 +40,8 @@ from amsync.worker.worker import Worker, WorkerOptions
 log = logging.getLogger("amsync")
 
 PREFIX = "amsync"
+MAX_DRAIN_SECONDS = 3600
+SETTLE_SECONDS = 10.0
 EPOCH = 1  # nobody else can hold a shard of an embedded server
 
 
@@ -107,6 +115,19 @@ class NodeOptions:
             raise ConfigError(
                 f"storage_id={found_id!r} is not allowed; give None, a text or amsync.EPHEMERAL"
             )
+        if not isinstance(self.admin_host, str) or not self.admin_host:
+            host = self.admin_host
+            raise ConfigError(f"admin_host={host!r} is not allowed; give a name or an address")
+        if not isinstance(self.allow_anonymous, bool):
+            found = self.allow_anonymous
+            raise ConfigError(f"allow_anonymous={found!r} is not allowed; give True or False")
+        seconds = self.drain_seconds
+        if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_DRAIN_SECONDS:
+            raise ConfigError(
+                f"drain_seconds={seconds!r} is not allowed; give 0 to {MAX_DRAIN_SECONDS}"
+            )
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise ConfigError(f"limits={self.limits!r} is not allowed; give amsync.Limits or None")
         if self.tls is not None and not isinstance(self.tls, TLSConfig):
             raise ConfigError(f"tls={self.tls!r} is not allowed; give an amsync.TLSConfig or None")
         if not is_loopback(self.host) and not self.allow_anonymous:
@@ -241,7 +262,7 @@ class Node:
         alive = self._main is not None and not self._main.done()
         if self._gateway is not None and self._worker is not None and alive:
             try:
-                async with asyncio.timeout(self.options.drain_seconds + 10.0):
+                async with asyncio.timeout(self.options.drain_seconds + SETTLE_SECONDS):
                     positions = await self._gateway.drain(self.options.drain_seconds)
                     await self._worker.settle(positions)
             except TimeoutError:
@@ -256,7 +277,13 @@ class Node:
         if self._bus is not None:
             await self._bus.close()
         if self.store is not None:
-            await asyncio.to_thread(self.store.close)
+            try:
+                await asyncio.to_thread(self.store.close)
+            except StorageError as error:
+                log.error(
+                    "not everything could be written into the document folders; the WAL keeps it",
+                    extra={"error": str(error)},
+                )
 
     # -- state
 
@@ -269,10 +296,12 @@ class Node:
     def url(self) -> str:
         """Where clients connect."""
         scheme = "wss" if self.options.tls is not None else "ws"
-        host = self.options.host
-        if host in ("0.0.0.0", "::"):  # noqa: S104 - shown, not bound
-            host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return _url(scheme, self.options.host, self.port)
+
+    @property
+    def admin_url(self) -> str:
+        """Where /healthz, /readyz and /metrics are."""
+        return _url("http", self.options.admin_host, self.admin_port)
 
     def reasons_not_ready(self) -> list[str]:
         """What speaks against sending clients here; empty if nothing."""
@@ -322,6 +351,10 @@ class Node:
 
     async def apply_changes(self, document_id: str, changes: bytes) -> None:
         """Take changes into a document; see `Server.apply_changes`."""
+        if not isinstance(changes, bytes | bytearray | memoryview):
+            raise TypeError(f"changes must be bytes, not {type(changes).__name__}")
+        if not changes:
+            raise InvalidDocument("changes must not be empty")
         await self._call("apply", parse_document_id(document_id), bytes(changes))
 
     async def delete_document(self, document_id: str) -> None:
@@ -352,3 +385,9 @@ class Node:
             kind = getattr(errors, reply.error, AmsyncError)
             raise kind(reply.message)
         return reply
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    """A URL that works on this machine for a server that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -198,6 +198,8 @@ class Server:
         Raises:
             BaseExceptionGroup: A part of the server failed.
         """
+        if self._thread is not None:
+            raise RuntimeError("the server runs in a thread of its own; close() stops it")
         if self._loop is None:
             async with self:
                 await self._node.wait()
@@ -220,9 +222,7 @@ class Server:
     def admin_url(self) -> str | None:
         """Base URL of the admin port, or None."""
         node = self._running()
-        if self._options.admin_port is None:
-            return None
-        return f"http://{self._options.admin_host}:{node.admin_port}"
+        return None if self._options.admin_port is None else node.admin_url
 
     @property
     def storage_id(self) -> str | None:

@@ -4,6 +4,7 @@ import random
 from collections import deque
 
 import pytest
+
 from amsync._automerge import Document, Replica
 
 SEEDS = 300

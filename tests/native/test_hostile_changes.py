@@ -1,8 +1,10 @@
 """No bytes of a change or saved document crash or hang the engine, or get past its checks."""
 
 import time
+from itertools import pairwise
 
 import pytest
+
 from amsync._automerge import Document, InvalidChunk, Replica, initial_change
 
 from . import craft
@@ -42,6 +44,8 @@ def predecessors(count: int, counter: int) -> dict[int, bytes]:
         craft.PREDECESSOR_COUNTER: craft.signed(count) + craft.signed(counter),
     }
 
+
+ONE_BEFORE = predecessors(1, 1)
 
 REFUSED = {
     "checksum": ([craft.chunk(craft.CHANGE, FIRST.data(), b"0000")], "checksum"),
@@ -241,7 +245,7 @@ def test_honest_shapes_pass() -> None:
 def test_many_authors_who_edit_each_others_text_pass() -> None:
     replicas = [Replica(bytes([number]) * 16) for number in range(20)]
     replicas[0].splice("text", 0, 0, "start")
-    for one, two in zip(replicas, replicas[1:], strict=False):
+    for one, two in pairwise(replicas):
         two.merge(one)
         two.splice("text", 2, 2, "ab")
         one.put("last", 1)

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from amsync._automerge import Document, Replica
 
 from . import craft

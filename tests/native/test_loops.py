@@ -1,6 +1,7 @@
 """A lost message makes an endless exchange (PROTOCOL 5.6); here it heals, or is stopped."""
 
 import pytest
+
 from amsync._automerge import Document, Replica
 
 from . import craft

@@ -1,6 +1,7 @@
 """Loading, inspecting, compacting: torn and foreign files cost only themselves."""
 
 import pytest
+
 from amsync._automerge import Document, InvalidChunk, Replica, compact, initial_change, inspect
 
 from . import craft

@@ -241,10 +241,10 @@ def decode(frame: bytes) -> Message:
     return decoder(fields)
 
 
-def _shared(fields: Mapping[str, Any]) -> bytes:
-    """Encode a map that has room for one more field, the receiver's `targetId`."""
+def _shared(fields: Mapping[str, Any], *, suffixed: bool = True) -> bytes:
+    """Encode a map; `suffixed`: with room for one more field, the receiver's `targetId`."""
     return b"".join(
-        [bytes([0xA1 + len(fields)])]
+        [bytes([0xA0 + len(fields) + suffixed])]
         + [cbor2.dumps(key) + cbor2.dumps(value) for key, value in fields.items()]
     )
 
@@ -269,9 +269,13 @@ def encode_peer(sender_id: str, storage_id: str | None) -> bytes:
     )
 
 
-def encode_error(sender_id: str, message: str) -> bytes:
-    """The reason of a close that follows at once. Clients log it and come back all the same."""
-    return _shared({"type": "error", "senderId": sender_id, "message": message})
+def encode_error(sender_id: str, message: str, *, has_target: bool) -> bytes:
+    """The reason of a close that follows at once. Clients log it and come back all the same.
+
+    has_target: False for a peer whose id we never learned; no suffix may follow then.
+    """
+    fields = {"type": "error", "senderId": sender_id, "message": message}
+    return _shared(fields, suffixed=has_target)
 
 
 def encode_sync(sender_id: str, document_id: Spelling, data: bytes) -> bytes:
