@@ -87,7 +87,6 @@ class ClientConnection(asyncio.Protocol):
         self._protocol = ServerProtocol(max_size=JOIN_BYTES, logger=_silent)
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        self._first_bytes = b""
         self._fragments: bytearray | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -109,8 +108,6 @@ class ClientConnection(asyncio.Protocol):
         self.heard_at = time.monotonic()
         if self._closing and self.session is None:
             return
-        if self.session is None and not self._first_bytes:
-            self._first_bytes = data[:16]
         self._protocol.receive_data(data)
         self._process()
 
@@ -155,12 +152,9 @@ class ClientConnection(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
-        method = self._first_bytes.split(b" ")[0]
-        known = method in (b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE", b"CONNECT")
-        status, text = (405, "Method not allowed\n") if known else (400, "Bad request\n")
         pending = self._protocol.data_to_send()
         if not any(pending):
-            pending = [self._protocol.reject(status, text).serialize(), b""]
+            pending = [self._protocol.reject(400, "Bad request\n").serialize(), b""]
         self._write_raw(pending)
 
     def _frame(self, frame: Frame) -> None:

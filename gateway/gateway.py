@@ -236,23 +236,27 @@ class Gateway:
 
     def answer(self, connection: ClientConnection, request: Request) -> Response | None:
         """Refuse cheaply what must not come in; None lets the upgrade go on."""
-        if "websocket" not in request.headers.get("Upgrade", "").lower():
-            if urlsplit(request.path).path == "/":
-                text = "amsync: an automerge-repo sync server. Connect with a WebSocket.\n"
-                return _response(HTTPStatus.OK, text)
-            return _response(HTTPStatus.NOT_FOUND, "Not found\n")
-        reason, status = self._refusal(connection, request)
+        if request.method not in ("GET", "HEAD"):
+            response = _response(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed\n")
+            response.headers["Allow"] = "GET, HEAD"
+            return response
+        upgrades, origins = (request.headers.get_all(name) for name in ("Upgrade", "Origin"))
+        if len(upgrades) > 1 or len(origins) > 1:
+            return _response(HTTPStatus.BAD_REQUEST, "Repeated header\n")
+        if not upgrades or "websocket" not in upgrades[0].lower():
+            return _page(request)
+        reason, status = self._refusal(connection, origins[0] if origins else None)
         if status is None:
             return None
         self._metrics.handshakes.inc(reason)
         return _response(status, f"{reason.replace('_', ' ')}\n")
 
     def _refusal(
-        self, connection: ClientConnection, request: Request
+        self, connection: ClientConnection, origin: str | None
     ) -> tuple[str, HTTPStatus | None]:
         if self._draining:
             return "draining", HTTPStatus.SERVICE_UNAVAILABLE
-        if self._options.check_origin and not _is_own_origin(request.headers.get("Origin")):
+        if self._options.check_origin and not _is_own_origin(origin):
             return "foreign_origin", HTTPStatus.FORBIDDEN
         if len(self._connections) > self.limits.max_connections:
             return "too_many_connections", HTTPStatus.SERVICE_UNAVAILABLE
@@ -486,6 +490,17 @@ def _response(status: HTTPStatus, text: str) -> Response:
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers["Retry-After"] = "5"
     return Response(status.value, status.phrase, headers, body)
+
+
+def _page(request: Request) -> Response:
+    """Answer somebody who did not come for a WebSocket."""
+    if request.path.partition("?")[0] != "/":
+        return _response(HTTPStatus.NOT_FOUND, "Not found\n")
+    text = "amsync: an automerge-repo sync server. Connect with a WebSocket.\n"
+    response = _response(HTTPStatus.OK, text)
+    if request.method == "HEAD":
+        response.body = b""
+    return response
 
 
 def _is_own_origin(origin: str | None) -> bool:
