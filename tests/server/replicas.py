@@ -67,6 +67,10 @@ class ReplicaClient:
     def wait_value(self, value: object, timeout: float = 5.0) -> None:
         self.wait(lambda: self.replica.value() == value, timeout)
 
+    def wait_loaded(self, timeout: float = 5.0) -> None:
+        """Wait for the document, be it an empty one."""
+        self.wait(lambda: bool(self.replica.heads()), timeout)
+
     def wait_acknowledged(self, timeout: float = 5.0) -> None:
         """Wait until a message of the server names all of our heads as its own."""
         heads = self.replica.heads()

@@ -101,9 +101,9 @@ def test_bind_error_raises_in_the_caller(start: StartServer, tmp_path: Path) -> 
         taken.listen()
         port = taken.getsockname()[1]
 
-        with pytest.raises(OSError, match="[Aa]ddress already in use"):
+        with pytest.raises(OSError, match=r"[Aa]ddress already in use"):
             start(port=port)
-        with pytest.raises(OSError, match="[Aa]ddress already in use"):
+        with pytest.raises(OSError, match=r"[Aa]ddress already in use"):
             start(admin_port=port)
 
     assert server_threads() == []
@@ -229,7 +229,7 @@ def test_close_while_clients_are_connected(start: StartServer) -> None:
     server = start()
     document_id = amsync.generate_document_id()
     client = ReplicaClient(server.url, document_id).start()
-    client.wait_value({})
+    client.wait_loaded()
     client.put("last", "words")
     client.wait_acknowledged()
 
