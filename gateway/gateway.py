@@ -136,22 +136,31 @@ class Gateway:
         Raises:
             OSError: The address can't be listened on.
         """
-        loop = asyncio.get_running_loop()
-        host, port = self._options.host, self._options.port
         try:
-            self._server = await loop.create_server(
-                self._new_connection,
-                host,
-                port,
-                ssl=self._options.tls,
-                ssl_handshake_timeout=self.limits.handshake_seconds if self._options.tls else None,
-                backlog=1024,
-            )
+            self._server = await self._create_server(self._options.port)
+            ports = self._ports()
+            if len(ports) > 1:
+                # A name with several addresses and port 0: each took another free port.
+                self._server.close()
+                self._server = await self._create_server(min(ports))
         except OSError as error:
-            text = f"port {port} of {host}: {error.strerror or error}"
+            text = f"port {self._options.port} of {self._options.host}: {error.strerror or error}"
             raise OSError(error.errno, text) from error
-        listening: int = self._server.sockets[0].getsockname()[1]
-        return listening
+        return min(self._ports())
+
+    async def _create_server(self, port: int) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
+            self._new_connection,
+            self._options.host,
+            port,
+            ssl=self._options.tls,
+            ssl_handshake_timeout=self.limits.handshake_seconds if self._options.tls else None,
+            backlog=1024,
+        )
+
+    def _ports(self) -> set[int]:
+        assert self._server is not None
+        return {each.getsockname()[1] for each in self._server.sockets}
 
     async def run(self) -> None:
         """Move messages until cancelled; `listen` may come before or after its start."""

@@ -184,6 +184,7 @@ class OpenDocument:
     """A document as this connection sees it."""
 
     spelling: Spelling
+    shard: int
     grant: Grant | None = None
     asking: bool = False
     reserved_creation: bool = False
@@ -492,7 +493,8 @@ class PeerSession:
                 self._refuse(message, spelling)
                 return None
             grant = self._settings.decide(self.peer_id or "", document_id)
-            self._documents[document_id] = OpenDocument(spelling, grant)
+            shard = shard_of(document_id, self._settings.shard_count)
+            self._documents[document_id] = OpenDocument(spelling, shard, grant)
         self._canonical[spelling] = document_id
         return document_id
 
@@ -519,10 +521,9 @@ class PeerSession:
             self._count("access_denied")
             self._refuse(message, document.spelling)
             return
-        shard = shard_of(document_id, self._settings.shard_count)
         for item in self._items(document_id, document, message, access, now):
-            self._introduce(shard)
-            self._effects.append(Forward(shard, item, size))
+            self._introduce(document.shard)
+            self._effects.append(Forward(document.shard, item, size))
 
     def _items(
         self,
@@ -607,10 +608,9 @@ class PeerSession:
         before, document.grant = document.grant, grant
         document.asking = False
         if before is not None and before.access != grant.access:
-            shard = shard_of(document_id, self._settings.shard_count)
-            if shard in self._shards:
+            if document.shard in self._shards:
                 item = AccessIn(self.connection, document_id, int(grant.access))
-                self._effects.append(Forward(shard, item, 0))
+                self._effects.append(Forward(document.shard, item, 0))
             if grant.access == Access.NONE:
                 me = self._settings.server_peer_id
                 shared = codec.encode_doc_unavailable(me, document.spelling)
@@ -621,7 +621,7 @@ class PeerSession:
             self._pass(document_id, document, message, size, now)
 
     def _greet(self, shard: int, document_id: DocumentId, grant: Grant) -> None:
-        self._documents[document_id] = OpenDocument(document_id, grant)
+        self._documents[document_id] = OpenDocument(document_id, shard, grant)
         self._canonical[document_id] = document_id
         item = Greet(self.connection, document_id, int(grant.access))
         self._effects.append(Forward(shard, item, 0))

@@ -218,13 +218,9 @@ class Worker:
         for each in effects.values():
             for gateway, items in each.outbound.items():
                 outbound.setdefault(gateway, []).extend(items)
-        settled = {
-            number: shard.settled()
-            for number, shard in self._by_number.items()
-            if number in effects
-        }
-        for number, position in settled.items():
-            await self._bus.trim(shard_stream(self._prefix, number), position)
+        for number in effects:
+            settled = self._by_number[number].settled()
+            await self._bus.trim(shard_stream(self._prefix, number), settled)
         if self._owed_bytes >= PROGRESS_BYTES:
             self._owed_bytes = 0
             for gateway in self._owed:

@@ -293,6 +293,11 @@ class Node:
         return self._main is not None and not self._main.done() and self._closing is None
 
     @property
+    def is_closed(self) -> bool:
+        """`close` has come to its end."""
+        return self._closing is not None and self._closing.done()
+
+    @property
     def url(self) -> str:
         """Where clients connect."""
         scheme = "wss" if self.options.tls is not None else "ws"

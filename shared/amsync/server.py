@@ -158,9 +158,9 @@ class Server:
             RuntimeError: Called in the server's own event loop; leave the `async with` instead.
         """
         with self._lock:
-            self._closed = True
-            if self._loop is not None and not self._loop.is_closed():
+            if self._loop is not None and not self._node.is_closed:
                 self._run(self._node.close())
+            self._closed = True
             if self._thread is not None:
                 self._thread.join()
 

@@ -45,7 +45,7 @@ UNDECODABLE = {
     "million tiny items, indefinite": (b"\xa1\x61a\x9f" + b"\0" * 0xF0000, "too_many_items"),
     "million string parts": (b"\xa1\x61a\x5f" + b"\x40" * 0xF0000 + b"\xff", "too_many_items"),
     "bad utf-8": (b"\xa1\x61\xff\0", "undecodable"),
-    "map as key": (b"\xa1\xa1\x01\x02\x03", "bad_field"),
+    "map as key": (b"\xa1\xa1\x01\x02\x03", "undecodable"),
     "no type": (b"\xa0", "bad_field"),
     "type is a number": (b"\xa1\x64type\x01", "bad_field"),
 }
@@ -199,22 +199,20 @@ def test_second_join_is_refused(server: Server) -> None:
 
 
 def test_rejoin_closes_the_older_socket_and_its_late_end_harms_nothing(server: Server) -> None:
-    document_id = fresh()
-    with RawSocket(server, "twice") as older:
-        with (
-            increases(server, "closes", by=1, reason="replaced"),
-            RawSocket(server, "twice") as newer,
-        ):
-            newer.message(message("request", senderId="twice", documentId=document_id, data=EMPTY_SYNC))
-            assert newer.receive()[1]["documentId"] == document_id
-            assert older.close_code() == 1001
+    mine = message("request", senderId="twice", documentId=fresh(), data=EMPTY_SYNC)
+    older = RawSocket(server, "twice")
+    with RawSocket(server, "twice") as newer:
+        newer.message(mine)
+        assert newer.receive()[1]["documentId"] == mine["documentId"]
+        assert older.close_code() == 1001
+        with increases(server, "closes", by=1, reason="replaced"):
             older.socket.close()
 
-            # The server has seen the end of the older one by now; a third replaces the newer one.
-            wait_for(lambda: counted(server, "closes", reason="replaced") >= 1, "older one closed")
-            newer.message(message("request", senderId="twice", documentId=document_id, data=EMPTY_SYNC))
-            with increases(server, "closes", reason="replaced"), RawSocket(server, "twice"):
-                assert newer.close_code() == 1001
+        newer.message({**mine, "documentId": fresh()})
+        assert newer.receive()[1]["type"] == "sync"
+        # Only a connection that is still known by its peer id is replaced.
+        with RawSocket(server, "twice"):
+            assert newer.close_code() == 1001
 
 
 @pytest.mark.parametrize("kind", ["sync", "request", "ephemeral", "doc-unavailable", "leave"])
@@ -274,7 +272,7 @@ BAD_FIELDS = [
     message("ephemeral", documentId=fresh(), data=b"x", count=1),
     message("remote-heads-changed", documentId=fresh(), newHeads=[]),
     message("remote-heads-changed", documentId=fresh(), newHeads={"s": 1}),
-    message("remote-heads-changed", documentId=fresh(), newHeads={1: {}}),
+    message("remote-heads-changed", documentId=fresh(), newHeads={"": {}}),
     message("remote-subscription-change", add="x"),
     message("remote-subscription-change", add=[1]),
     message("remote-subscription-change", add=["x" * 257]),
