@@ -20,8 +20,9 @@ from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from amsync.gateway.effects import CloseReason
 from amsync.gateway.limits import Limits
-from amsync.gateway.session import CloseReason, PeerSession
+from amsync.gateway.session import PeerSession
 
 JOIN_BYTES = 128 * 1024
 JOINED_LARGE_BODY_BYTES = 64 * 1024

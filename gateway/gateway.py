@@ -7,7 +7,6 @@ take too long, clients without a sign of life, decisions that have run out.
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import random
 import ssl
@@ -15,28 +14,26 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
-from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from amsync.bus import Bus, Position, gateway_stream
 from amsync.gateway.access import AccessPolicy
 from amsync.gateway.connection import ClientConnection
-from amsync.gateway.limits import Limits
-from amsync.gateway.router import Router
-from amsync.gateway.session import (
+from amsync.gateway.effects import (
     Ask,
     CloseReason,
     CloseSocket,
     Count,
-    Creations,
     Forward,
     Joined,
-    PeerSession,
     Send,
-    SessionSettings,
 )
+from amsync.gateway.http import is_own_origin, page, refuse_request, response
+from amsync.gateway.limits import Creations, Limits
+from amsync.gateway.outbound import encode
+from amsync.gateway.router import Router
+from amsync.gateway.session import PeerSession, SessionSettings
 from amsync.ids import DocumentId
 from amsync.metrics import Metrics
 from amsync.protocol.envelope import (
@@ -57,15 +54,6 @@ TICK_SECONDS = 1.0
 GOODBYE_SECONDS = 2.0
 PING_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address can only be reached from this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,27 +233,23 @@ class Gateway:
 
     def answer(self, connection: ClientConnection, request: Request) -> Response | None:
         """Refuse cheaply what must not come in; None lets the upgrade go on."""
-        if request.method not in ("GET", "HEAD"):
-            response = _response(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed\n")
-            response.headers["Allow"] = "GET, HEAD"
-            return response
         upgrades, origins = (request.headers.get_all(name) for name in ("Upgrade", "Origin"))
-        if len(upgrades) > 1 or len(origins) > 1:
-            return _response(HTTPStatus.BAD_REQUEST, "Repeated header\n")
+        if request.method not in ("GET", "HEAD") or len(upgrades) > 1 or len(origins) > 1:
+            return refuse_request(request)
         if not upgrades or "websocket" not in upgrades[0].lower():
-            return _page(request)
+            return page(request)
         reason, status = self._refusal(connection, origins[0] if origins else None)
         if status is None:
             return None
         self._metrics.handshakes.inc(reason)
-        return _response(status, f"{reason.replace('_', ' ')}\n")
+        return response(status, f"{reason.replace('_', ' ')}\n")
 
     def _refusal(
         self, connection: ClientConnection, origin: str | None
     ) -> tuple[str, HTTPStatus | None]:
         if self._draining:
             return "draining", HTTPStatus.SERVICE_UNAVAILABLE
-        if self._options.check_origin and not _is_own_origin(origin):
+        if self._options.check_origin and not is_own_origin(origin):
             return "foreign_origin", HTTPStatus.FORBIDDEN
         if len(self._connections) > self.limits.max_connections:
             return "too_many_connections", HTTPStatus.SERVICE_UNAVAILABLE
@@ -410,7 +394,7 @@ class Gateway:
             connection = self._connections.get(number)
             if connection is None or connection.session is None:
                 continue
-            shared = shared or connection.session.encode(item)
+            shared = shared or encode(item, self._options.server_peer_id)
             try:
                 connection.session.deliver(item, shared)
                 self._carry_out(connection)
@@ -485,38 +469,3 @@ class Gateway:
 
     def _now(self) -> float:
         return time.monotonic()  # the clock of grants; loops may have another
-
-
-def _response(status: HTTPStatus, text: str) -> Response:
-    body = text.encode()
-    headers = Headers(
-        [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            ("Connection", "close"),
-        ]
-    )
-    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-        headers["Retry-After"] = "5"
-    return Response(status.value, status.phrase, headers, body)
-
-
-def _page(request: Request) -> Response:
-    """Answer somebody who did not come for a WebSocket."""
-    if request.path.partition("?")[0] != "/":
-        return _response(HTTPStatus.NOT_FOUND, "Not found\n")
-    text = "amsync: an automerge-repo sync server. Connect with a WebSocket.\n"
-    response = _response(HTTPStatus.OK, text)
-    if request.method == "HEAD":
-        response.body = b""
-    return response
-
-
-def _is_own_origin(origin: str | None) -> bool:
-    """No Origin (not a browser), or a page of this machine."""
-    if origin is None:
-        return True
-    try:
-        return urlsplit(origin).hostname in _LOOPBACK_NAMES
-    except ValueError:
-        return False

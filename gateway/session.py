@@ -17,7 +17,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from amsync.errors import InvalidDocumentId, RemoteProtocolError
-from amsync.gateway.limits import Limits
+from amsync.gateway.effects import (
+    Ask,
+    CloseReason,
+    CloseSocket,
+    Count,
+    Effect,
+    Forward,
+    Joined,
+    Send,
+)
+from amsync.gateway.limits import Creations, Limits
+from amsync.gateway.outbound import MESSAGE_TYPES, encode
 from amsync.ids import DocumentId, base58check_encode, parse_document_id, shard_of, shard_of_storage
 from amsync.protocol import codec
 from amsync.protocol.access import Access, Grant
@@ -30,7 +41,6 @@ from amsync.protocol.envelope import (
     EphemeralOut,
     Greet,
     HeadsIn,
-    HeadsOut,
     Inbound,
     Offer,
     OfferDone,
@@ -50,7 +60,6 @@ from amsync.protocol.messages import (
     Leave,
     Message,
     PeerError,
-    RemoteHeads,
     RemoteHeadsChanged,
     RemoteSubscriptionChange,
     Spelling,
@@ -59,124 +68,6 @@ from amsync.protocol.messages import (
 
 MAX_JOIN_BYTES = 64 * 1024
 MAX_SUBSCRIPTIONS = 1_000
-
-
-class CloseReason(enum.Enum):
-    """Why we close a socket: metric label, close code and the text that the client logs.
-
-    Clients ignore codes and come back (PROTOCOL 1.4); the codes are for people.
-    """
-
-    NOT_JOIN = ("not_join", 1002, "expected a join message")
-    VERSION = ("version", 1002, "unsupported protocol version")
-    SECOND_JOIN = ("second_join", 1002, "already joined")
-    BAD_FRAME = ("bad_frame", 1003, "frame is not a message")
-    TEXT_FRAME = ("text_frame", 1003, "frames must be binary")
-    BAD_JOIN = ("bad_join", 1002, "join message is not valid")
-    REPLACED = ("replaced", 1001, "the peer has connected again")
-    SLOW = ("slow", 1013, "too much unsent output")
-    HANDSHAKE_TIMEOUT = ("handshake_timeout", 1002, "no join message in time")
-    SILENT = ("silent", 1001, "no sign of life")
-    SHUTDOWN = ("shutdown", 1012, "server is going away")
-
-    @property
-    def label(self) -> str:
-        """Bounded label for metrics."""
-        return str(self.value[0])
-
-    @property
-    def code(self) -> int:
-        """WebSocket close code."""
-        return int(self.value[1])
-
-    @property
-    def text(self) -> str:
-        """What the client is told."""
-        return str(self.value[2])
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Put a frame on the socket: `shared` + the connection's target suffix.
-
-    `kind` is the message type, for metrics; `droppable` frames go first under pressure.
-    """
-
-    kind: str
-    shared: bytes
-    droppable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """Put an item into a shard's stream. `size` counts against the connection's inbound bound."""
-
-    shard: int
-    item: Inbound
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Have access to these documents decided; answer with `decided`."""
-
-    documents: tuple[DocumentId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """The client has joined; another live connection of the same peer must go."""
-
-    peer_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class CloseSocket:
-    """Send what is queued, then close."""
-
-    reason: CloseReason
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Something refused, for the counters."""
-
-    reason: str
-
-
-Effect = Send | Forward | Ask | Joined | CloseSocket | Count
-
-
-class Creations:
-    """How many documents may still be created; the same object for a whole client address."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._tokens = float(per_minute)
-        self._at: float | None = None
-
-    def take(self, now: float) -> bool:
-        """Reserve one creation; False if there is none left."""
-        if self._per_minute == 0:
-            return True
-        elapsed = 0.0 if self._at is None else now - self._at
-        self._at = now
-        self._tokens = min(self._per_minute, self._tokens + elapsed * self._per_minute / 60)
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-    def is_full(self, now: float) -> bool:
-        """Nothing is spent: forgetting this object would change nothing."""
-        if self._at is None or self._per_minute == 0:
-            return True
-        refilled = self._tokens + (now - self._at) * self._per_minute / 60
-        return refilled >= self._per_minute
-
-    def give_back(self) -> None:
-        """The reserved creation did not happen."""
-        self._tokens = min(self._per_minute, self._tokens + 1)
 
 
 @dataclass(slots=True)
@@ -325,53 +216,26 @@ class PeerSession:
 
     # -- from the bus
 
-    def deliver(self, item: Addressed, shared: bytes | None = None) -> None:
+    def deliver(self, item: Addressed, shared: bytes) -> None:
         """Send an item of a shard on to the client.
 
         `shared` is the item encoded for the canonical spelling, by the caller for all of its
-        connections at once; it is encoded here when missing or when the client spells otherwise.
+        connections at once; it is encoded here again if the client spells otherwise.
         """
         if self._state is not _State.OPEN:
             return
-        if isinstance(item, SubscribeOut):
-            self._effects.append(Send("remote-subscription-change", shared or self.encode(item)))
-            return
-        document = self._documents.get(item.document_id)
-        if document is None or (document.grant and document.grant.access == Access.NONE):
-            return  # access was lost while this was on its way
-        if document.reserved_creation and isinstance(item, SyncOut | UnavailableOut):
-            document.reserved_creation = False
-            if not (isinstance(item, SyncOut) and item.created):
-                self._creations.give_back()
-        if shared is None or document.spelling != item.document_id:
-            shared = self.encode(item, document.spelling)
-        self._effects.append(
-            Send(_KINDS[type(item)], shared, droppable=isinstance(item, EphemeralOut))
-        )
-
-    def encode(self, item: Addressed, spelling: Spelling | None = None) -> bytes:
-        """Encode all of an item but its target."""
-        me = self._settings.server_peer_id
-        match item:
-            case SubscribeOut():
-                return codec.encode_remote_subscription_change(
-                    me, tuple(item.add), tuple(item.remove)
-                )
-            case SyncOut():
-                return codec.encode_sync(me, spelling or item.document_id, item.data)
-            case UnavailableOut():
-                return codec.encode_doc_unavailable(me, spelling or item.document_id)
-            case EphemeralOut():
-                return codec.encode_ephemeral(
-                    item.sender_id,
-                    spelling or item.document_id,
-                    item.session_id,
-                    item.count,
-                    item.data,
-                )
-            case HeadsOut():
-                heads = RemoteHeads(item.storage_id, tuple(item.heads), item.timestamp)
-                return codec.encode_remote_heads_changed(me, spelling or item.document_id, heads)
+        if not isinstance(item, SubscribeOut):
+            document = self._documents.get(item.document_id)
+            if document is None or (document.grant and document.grant.access == Access.NONE):
+                return  # access was lost while this was on its way
+            if document.reserved_creation and isinstance(item, SyncOut | UnavailableOut):
+                document.reserved_creation = False
+                if not (isinstance(item, SyncOut) and item.created):
+                    self._creations.give_back()
+            if document.spelling != item.document_id:
+                shared = encode(item, self._settings.server_peer_id, document.spelling)
+        droppable = isinstance(item, EphemeralOut)
+        self._effects.append(Send(MESSAGE_TYPES[type(item)], shared, droppable))
 
     def offered(self, shard: int, offer: Offer) -> None:
         """A shard has documents that the client could be told of."""
@@ -662,12 +526,6 @@ _TYPES: dict[type, str] = {
     Ephemeral: "ephemeral",
     RemoteSubscriptionChange: "remote-subscription-change",
     RemoteHeadsChanged: "remote-heads-changed",
-}
-_KINDS: dict[type, str] = {
-    SyncOut: "sync",
-    UnavailableOut: "doc-unavailable",
-    EphemeralOut: "ephemeral",
-    HeadsOut: "remote-heads-changed",
 }
 
 

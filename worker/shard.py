@@ -36,8 +36,9 @@ from amsync.protocol.envelope import (
     UnavailableIn,
 )
 from amsync.worker.gossip import KnownHeads, RemoteHeadsTable
+from amsync.worker.peers import Peer, Ticket, Waiting
 from amsync.worker.ports import Address, Effects, EngineDocument, EngineFactory
-from amsync.worker.synchronizer import DocumentSynchronizer, Peer, Ticket, Waiting
+from amsync.worker.synchronizer import DocumentSynchronizer
 
 OFFER_BATCH = 50
 OFFER_TIMEOUT_SECONDS = 10.0

@@ -26,9 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import msgpack
-
-from amsync.errors import DocumentDeleted, DocumentExists, DocumentNotFound, InvalidDocument
+from amsync.errors import InvalidDocument
 from amsync.ids import DocumentId
 from amsync.protocol.access import Access
 from amsync.protocol.envelope import (
@@ -38,11 +36,16 @@ from amsync.protocol.envelope import (
     EphemeralIn,
     EphemeralOut,
     Greet,
-    Reply,
     SyncIn,
     SyncOut,
     UnavailableIn,
     UnavailableOut,
+)
+from amsync.worker import calls
+from amsync.worker.peers import (
+    LONGEST_SILENCE_SECONDS,
+    Peer,
+    Waiting,
 )
 from amsync.worker.ports import (
     Address,
@@ -55,8 +58,8 @@ from amsync.worker.ports import (
     Job,
 )
 
-SILENCE_SECONDS = 10.0
-LONGEST_SILENCE_SECONDS = 300.0
+_NEED_CONTENT = (SyncIn, Greet, Call)
+
 LOAD_RETRY_SECONDS = 1.0
 BREAKS_UNTIL_BLOCKED = 3
 INLINE_BYTES = 32 * 1024
@@ -72,51 +75,6 @@ class State(enum.Enum):
     READY = "ready"
     BUSY = "busy"
     BLOCKED = "blocked"
-
-
-@dataclass(slots=True)
-class Ticket:
-    """An entry of the shard's stream, with how many of its items are still unfinished."""
-
-    position: tuple[int, int]
-    outstanding: int
-    written_at: float = 0.0
-
-    def done(self) -> None:
-        """One of its items is finished."""
-        self.outstanding -= 1
-
-
-@dataclass(slots=True)
-class Peer:
-    """A connection that takes part in this document."""
-
-    address: Address
-    number: int
-    peer_id: str
-    storage_id: str | None
-    access: int = Access.READ
-    in_engine: bool = False
-    offered: bool = False
-    asks: bool = False
-    may_create: bool = False
-    told_unavailable: bool = False
-    needs_reset: bool = False
-    silenced_until: float = 0.0
-    silence_seconds: float = SILENCE_SECONDS
-
-
-DocumentItem = SyncIn | UnavailableIn | AccessIn | Greet | Close | Call
-_NEED_CONTENT = (SyncIn, Greet, Call)
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """An item in the inbox."""
-
-    ticket: Ticket
-    address: Address
-    item: DocumentItem
 
 
 def names_no_heads(message: bytes) -> bool:
@@ -266,7 +224,7 @@ class DocumentSynchronizer:
             self._forget_content()
             targets = [peer.address for peer in self.peers.values()]
             self._unavailable(targets, effects)
-        self._reply(waiting, waiting.item, error, b"", effects)
+        calls.reply(waiting, waiting.item, error, b"", effects)
         self._finish((waiting,))
         self.run(effects, now)
 
@@ -540,7 +498,7 @@ class DocumentSynchronizer:
                 self._unavailable([waiting.address], effects)
             elif isinstance(waiting.item, Call):
                 error = InvalidDocument("the document broke the engine and is blocked")
-                self._reply(waiting, waiting.item, error, b"", effects)
+                calls.reply(waiting, waiting.item, error, b"", effects)
             elif isinstance(waiting.item, Close) and waiting.address in self.peers:
                 self._remove(self.peers[waiting.address])
             waiting.ticket.done()
@@ -549,59 +507,28 @@ class DocumentSynchronizer:
 
     def _call(self, waiting: Waiting, call: Call, effects: Effects) -> None:
         assert self._engine is not None
-        refusal = self._refusal(call)
-        if refusal is not None or (call.operation == "get" and not self._heads):
-            self._reply(waiting, call, refusal, b"", effects)
+        refused = calls.refusal(call, self.document_id, self._heads, deleted=self.deleted)
+        if refused is not None or (call.operation == "get" and not self._heads):
+            calls.reply(waiting, call, refused, b"", effects)
             self._finish((waiting,))
-            return
-        if call.operation == "delete":
+        elif call.operation == "delete":
             self._in_job, self._in_hand, self.state = (waiting,), (), State.BUSY
             effects.deletions.append(self.document_id)
-            return
-        engine = self._engine
-        if call.operation == "get":
-            self._start(engine.save, (waiting,), effects)
         else:
-            empty = call.operation == "create" and not call.payload
-            blob = self.factory.initial_change() if empty else call.payload
-            self._start(partial(engine.apply, blob), (waiting,), effects)
-
-    def _refusal(self, call: Call) -> Exception | None:
-        if self.deleted and call.operation in ("create", "apply"):
-            return DocumentDeleted(f"document {self.document_id} was deleted and stays deleted")
-        if call.operation == "create" and self._heads:
-            return DocumentExists(f"document {self.document_id} exists already")
-        if call.operation in ("apply", "delete") and not self._heads:
-            return DocumentNotFound(f"document {self.document_id} is not stored here")
-        return None
+            self._start(calls.work(call, self._engine, self.factory), (waiting,), effects)
 
     def _call_ended(
         self, waiting: Waiting, call: Call, result: object, effects: Effects, now: float
     ) -> None:
-        if isinstance(result, EngineRefused):
-            error = InvalidDocument(f"document {self.document_id} can't take these bytes: {result}")
-            self._reply(waiting, call, error, b"", effects)
-        elif isinstance(result, BaseException):
-            error = InvalidDocument("the engine failed inside on these bytes")
-            self._reply(waiting, call, error, b"", effects)
-            self._broken((), result, effects, now)
-        elif isinstance(result, bytes):
-            payload = msgpack.packb([list(self._heads), result])
-            self._reply(waiting, call, None, payload, effects)
-        else:
+        error = calls.failure(result, self.document_id)
+        payload = b""
+        if isinstance(result, bytes):
+            payload = calls.content(self._heads, result)
+        elif not isinstance(result, BaseException):
             self._absorb(result, effects, now)  # type: ignore[arg-type]
-            self._reply(waiting, call, None, b"", effects)
-
-    def _reply(
-        self,
-        waiting: Waiting,
-        call: Call,
-        error: BaseException | None,
-        payload: bytes,
-        effects: Effects,
-    ) -> None:
-        name = None if error is None else type(error).__name__
-        effects.send(waiting.address[0], Reply(call.call, name, str(error or ""), payload))
+        calls.reply(waiting, call, error, payload, effects)
+        if isinstance(result, BaseException) and not isinstance(result, EngineRefused):
+            self._broken((), result, effects, now)
 
     # -- peers
 

@@ -18,7 +18,7 @@ import click
 
 from amsync import config, logs
 from amsync.errors import AmsyncError, ConfigError, VolumeError
-from amsync.gateway.gateway import is_loopback
+from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import Limits, table
 from amsync.node import EPHEMERAL, Ephemeral, Node, NodeOptions
 from amsync.protocol.access import Share

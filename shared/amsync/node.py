@@ -26,7 +26,8 @@ from amsync.errors import (
     StorageError,
 )
 from amsync.gateway.access import AccessPolicy, ShareCallable, parse_share
-from amsync.gateway.gateway import Gateway, GatewayOptions, is_loopback
+from amsync.gateway.gateway import Gateway, GatewayOptions
+from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import Limits, anonymous_limits
 from amsync.ids import DocumentId, generate_document_id, parse_document_id, shard_of
 from amsync.metrics import Metrics

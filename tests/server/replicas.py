@@ -73,8 +73,12 @@ class ReplicaClient:
 
     def wait_acknowledged(self, timeout: float = 5.0) -> None:
         """Wait until a message of the server names all of our heads as its own."""
-        heads = self.replica.heads()
-        self.wait(lambda: any(names(frame, heads) for frame in self.frames), timeout)
+
+        def named() -> bool:
+            heads = self.replica.heads()
+            return any(names(frame, heads) for frame in self.frames)
+
+        self.wait(named, timeout)
 
     def listen(self, seconds: float) -> None:
         """Take and answer what comes for a while."""

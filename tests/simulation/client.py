@@ -101,6 +101,7 @@ class Client:
         for copy in self.copies.values():
             state = copy.replica.disconnect(SERVER)
             copy.state = state if self._keeps_state else None
+            copy.has_spoken = False
         self.retry()
 
     # -- documents

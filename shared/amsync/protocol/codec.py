@@ -44,7 +44,7 @@ MAX_LIST = 10_000
 _MEANINGFUL_TAGS = frozenset(
     (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000)
 )
-_SELF_DESCRIBED_TAG = 55799
+_SELF_DESCRIBED = b"\xd9\xd9\xf7"  # a tag without meaning that may precede any frame
 _FIRST_BYTES_TAG, _LAST_BYTES_TAG = 64, 87  # RFC 8746 typed arrays; 64 is Uint8Array
 
 
@@ -86,15 +86,13 @@ def _decode_map(frame: bytes) -> Mapping[str, Any]:
         _check_item_count(frame)
     try:
         value = cbor2.loads(
-            frame,
+            frame.removeprefix(_SELF_DESCRIBED),
             semantic_decoders=_SEMANTIC_DECODERS,
             max_depth=MAX_DEPTH,
             strict_hashable_types=True,
         )
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RemoteProtocolError("undecodable") from error
-    if isinstance(value, cbor2.CBORTag) and value.tag == _SELF_DESCRIBED_TAG:
-        value = value.value
     if not isinstance(value, dict):
         raise RemoteProtocolError("not_a_map")
     return value

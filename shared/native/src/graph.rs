@@ -128,6 +128,12 @@ impl Graph {
             let detail = format!("operations start at {start}, a dependency ends at {below}");
             return Err(Refusal::new(reason::OP_ID, detail));
         }
+        // A saved document doesn't tell where an empty change starts: one above its dependencies
+        // is assumed, and with anything else it never loads again.
+        if change.is_empty() && start != below + 1 {
+            let detail = format!("an empty change at {start}, a dependency ends at {below}");
+            return Err(Refusal::new(reason::OP_ID, detail));
+        }
         if start > self.max_op + MOST_OP_ID_GAP {
             let detail = format!(
                 "operations start at {start}, all known end at {}",

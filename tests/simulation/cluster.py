@@ -1,0 +1,515 @@
+"""One life of a server, around the shipped parts of gateway and worker.
+
+Driven by hand, without asyncio: `Worker._step` with all that it calls, `_tick`, `_checkpoint`,
+`_load`; `Gateway`'s handling of connections and effects, `Router._append` and `_take`. Replaced:
+the loops around them (`Worker._read`, `_steps`, `_ticks`; `Router._append_all`, `_read`;
+`Gateway._ticks`, `drain`), threads, sockets and the access policy. Store and bus are the real
+ones; a commit takes time before it begins, and once more before it is known.
+"""
+
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+
+import asyncio
+
+import amsync.worker.worker as worker_module
+from amsync.bus import MemoryBus, gateway_stream
+from amsync.errors import StorageError
+from amsync.gateway.connection import ClientConnection
+from amsync.gateway.gateway import Gateway, GatewayOptions
+from amsync.gateway.limits import Limits
+from amsync.gateway.session import CloseReason, PeerSession
+from amsync.ids import DocumentId
+from amsync.metrics import Metrics
+from amsync.protocol.access import Access, Grant
+from amsync.protocol.envelope import Call, Reply, SyncOut, UnavailableOut, unpack_outbound
+from amsync.storage import Store, WalBatch, open_store
+from amsync.worker.engine import NativeCodec, NativeFactory
+from amsync.worker.ports import Effects, EngineBroken, EngineDocument, EngineOutcome
+from amsync.worker.shard import Shard
+from amsync.worker.synchronizer import State
+from amsync.worker.worker import Worker, WorkerOptions
+from support.memfs import MemoryFileSystem
+
+from .clock import Clock, Pause
+from .link import Link
+from .oracle import ROOT, Oracle, Violation
+
+PREFIX = "sim"
+Roles = Callable[[str, DocumentId], Access]
+
+
+async def _sleep(seconds: float) -> None:
+    await Pause(seconds)
+
+
+@contextmanager
+def no_loop() -> Iterator[None]:
+    """Let the worker's own sleeps take simulated time."""
+    real = worker_module.asyncio
+    worker_module.asyncio = SimpleNamespace(Event=asyncio.Event, sleep=_sleep)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        worker_module.asyncio = real
+
+
+class CountingMetrics:
+    """Stands for `Metrics`: what is counted goes to the oracle, the rest nowhere."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self._oracle = oracle
+        self.refusals = SimpleNamespace(inc=lambda reason: oracle.count_event("refusals", reason))
+        nothing = SimpleNamespace(
+            inc=lambda *_, **__: None, dec=lambda: None, set=lambda _: None, observe=lambda _: None
+        )
+        self._nothing = nothing
+
+    def count(self, event: str, label: str) -> None:
+        self._oracle.count_event(event, label)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._nothing
+
+
+class Hook:
+    """Stands for an `asyncio.Event` whose waiter is replaced by a call."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.set = call
+
+    def clear(self) -> None:
+        pass
+
+
+class WatchedDocument:
+    """An engine document that notices two calls at a time, and fails when the seed says so."""
+
+    def __init__(self, document: EngineDocument, fails: Callable[[], bool]) -> None:
+        self._document = document
+        self._fails = fails
+        self._is_broken = False
+        self.has_job = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.has_job:
+            raise Violation(f"{name} is called while a job has the engine")
+        return getattr(self._document, name)
+
+    def sync(self, batch: Sequence[tuple[int, bytes]], hello: Sequence[int] = ()) -> EngineOutcome:
+        self._check()
+        return self._document.sync(batch, hello)
+
+    def apply(self, blob: bytes) -> EngineOutcome:
+        self._check()
+        return self._document.apply(blob)
+
+    def _check(self) -> None:
+        if self.has_job:
+            raise Violation("the engine is called while a job has it")
+        self._is_broken = self._is_broken or self._fails()
+        if self._is_broken:
+            raise EngineBroken("the seed says so")
+
+
+class WatchedFactory(NativeFactory):
+    def __init__(self, fails: Callable[[], bool]) -> None:
+        self._fails = fails
+
+    def new(self) -> EngineDocument:
+        return cast(EngineDocument, WatchedDocument(super().new(), self._fails))
+
+
+class SlowStore:
+    """The store; a commit takes simulated time before it is durable and before that is known."""
+
+    def __init__(self, store: Store, random: Random, slowness: float) -> None:
+        self._store, self._random, self._slowness = store, random, slowness
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, batch: WalBatch) -> None:
+        await Pause(self._random.random() * self._slowness)
+        await self._store.commit(batch)
+        if self._random.random() < 0.3:
+            await Pause(self._random.random() * self._slowness)
+
+
+class SimulatedWorker(Worker):
+    """The shipped worker, its loops and threads replaced by calls that are due later."""
+
+    def __init__(self, server: "Server", gateways: Sequence[str]) -> None:
+        super().__init__(
+            server.bus,
+            cast(Store, SlowStore(server.store, server.random, server.plan.commit_seconds)),
+            cast(Metrics, server.metrics),
+            WorkerOptions(
+                auto_create=server.plan.auto_create, idle_seconds=server.plan.idle_seconds
+            ),
+            incarnation="worker",
+            prefix=PREFIX,
+            gateway_stream=lambda name: gateway_stream(PREFIX, name),
+        )
+        self._server = server
+        self._is_due = self.is_stepping = False
+        self.in_threads = 0
+        self._factory = WatchedFactory(server.engine_fails)
+        self._wake = cast(asyncio.Event, Hook(self.awaken))
+        self._reader.on_ready = self.awaken  # type: ignore[attr-defined]
+        for number in range(server.store.volume.shard_count):
+            self.open_shard(number, 1)
+
+    @property
+    def shards(self) -> list[Shard]:
+        return list(self._shards.values())
+
+    def awaken(self) -> None:
+        if not self._is_due and not self.is_stepping:
+            self._is_due = True
+            self._server.later(self._server.random.random() * 0.01, self._turn)
+
+    def _turn(self) -> None:
+        self._is_due, self.is_stepping = False, True
+        self._inbox.extend(self._read_some(self._server.random.choice((1, 300, 1 << 20))))
+        self._server.drive(self._step(self._server.clock.now), self._after_step)
+
+    def _read_some(self, max_bytes: int) -> list[Any]:
+        return self._reader.take(max_bytes)  # type: ignore[attr-defined,no-any-return]
+
+    def _after_step(self) -> None:
+        self.is_stepping = False
+        self._check_settled()
+        if self.has_input():
+            self.awaken()
+
+    def has_input(self) -> bool:
+        return bool(self._reader._queue or self._results or self._inbox)  # type: ignore[attr-defined]
+
+    def is_idle(self) -> bool:
+        return not (self.is_stepping or self.in_threads or self.has_input())
+
+    def _check_settled(self) -> None:
+        for shard in self.shards:
+            settled = shard.settled()
+            for document in shard.documents.values():
+                for waiting in (*document._inbox, *document._in_job):
+                    if waiting.ticket.position <= settled:
+                        raise Violation("the stream counts as dealt with past an item that waits")
+
+    async def _carry_out(self, effects: dict[int, Effects]) -> None:
+        oracle, store = self._server.oracle, self._server.store
+        for each in effects.values():
+            for items in each.outbound.values():
+                for stamped in items:
+                    item = stamped.item
+                    if not isinstance(item, UnavailableOut):
+                        continue
+                    name = item.document_id
+                    excused = name in oracle.engine_failed or name in oracle.deleted
+                    if not excused and store.exists(name):
+                        raise Violation(f"{name} is stored and called unavailable")
+        await super()._carry_out(effects)
+
+    def _in_thread(self, pool: object, call: Callable[[Any], Any], document_id: DocumentId) -> None:
+        server = self._server
+        engine = self._engine_in_job(document_id)
+        if engine is not None:
+            engine.has_job = True
+        before, after = (server.random.random() * server.plan.thread_seconds for _ in range(2))
+        self.in_threads += 1
+
+        def run() -> None:
+            if engine is not None:
+                engine.has_job = False
+            result = call(document_id)
+            if engine is not None:
+                engine.has_job = True
+            server.later(after, lambda: finished(result))
+
+        def finished(result: Any) -> None:
+            if engine is not None:
+                engine.has_job = False
+            self.in_threads -= 1
+            self._results.append(result)
+            self.awaken()
+
+        server.later(before, run)
+
+    def _engine_in_job(self, document_id: DocumentId) -> WatchedDocument | None:
+        if not document_id:
+            return None
+        document = self._shard(document_id).documents.get(document_id)
+        if document is None or document.state is not State.BUSY:
+            return None
+        return cast(WatchedDocument | None, document._engine)
+
+    def _load(self, document_id: DocumentId) -> Any:
+        tell = super()._load(document_id)
+        return tell
+
+    def tick(self) -> None:
+        self._results.append(self._tick)
+        self.awaken()
+
+    def touched(self) -> set[DocumentId]:
+        touched, self._touched = self._touched, set()
+        return touched
+
+
+class SimulatedConnection:
+    """Stands for `ClientConnection` over a link."""
+
+    def __init__(self, gateway: "SimulatedGateway", number: int, link: Link) -> None:
+        self.number, self.address = number, "client"
+        self.session: PeerSession | None = None
+        self.uncredited_bytes = 0
+        self.is_paused = False
+        self.link = link
+        self._gateway = gateway
+        self._closing = False
+        self._has_ended = False
+        self.heard_at = self.pinged_at = self.connected_at = gateway.now()
+
+    def receive(self, frame: bytes) -> None:
+        self.heard_at = self._gateway.now()
+        self._gateway.received(cast(ClientConnection, self), frame)
+
+    def send(self, shared: bytes, suffix: bytes, *, droppable: bool) -> bool:
+        if self._closing:
+            return True
+        self._gateway.leaves(self, shared + suffix)
+        self.link.down.put(shared + suffix)
+        return True
+
+    def close(self, reason: CloseReason) -> None:
+        if not self._closing:
+            self._closing = True
+            self.link.server_closes()
+
+    def abort(self, reason: str) -> None:
+        self.close(CloseReason.SILENT)
+
+    def ping(self, now: float) -> None:
+        self.pinged_at = now
+        if self.link.is_open:
+            self.heard_at = now
+
+    def ended(self) -> None:
+        if not self._has_ended:
+            self._has_ended = self._closing = True
+            self._gateway.ended(cast(ClientConnection, self), "lost")
+
+    def allow_large_messages(self) -> None:
+        pass
+
+    def throttle(self, *, pause: bool) -> None:
+        self.is_paused = pause
+
+    def flush(self) -> None:
+        pass
+
+
+class Policy:
+    """Stands for `AccessPolicy`: grants by a table, at once or when asked."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self.may_announce = server.plan.announce
+        self.shown: dict[tuple[str, DocumentId], Access] = {}
+
+    def decide(self, peer_id: str, document_id: DocumentId) -> Grant | None:
+        if self._server.plan.asks_for_access:
+            return None
+        return self._grant(peer_id, document_id)
+
+    async def ask(self, peer_id: str, document_ids: Sequence[DocumentId]) -> list[Grant]:
+        await Pause(self._server.random.random() * 0.1)
+        return [self._grant(peer_id, document_id) for document_id in document_ids]
+
+    def refresh(self) -> None:
+        pass
+
+    def _grant(self, peer_id: str, document_id: DocumentId) -> Grant:
+        access = self._server.roles(peer_id, document_id)
+        lifetime = self._server.plan.grant_seconds
+        announce = self.may_announce and access != Access.NONE
+        return Grant(access, announce, self._server.clock.now + lifetime)
+
+
+class SimulatedGateway(Gateway):
+    """The shipped gateway over links."""
+
+    def __init__(self, server: "Server", incarnation: str) -> None:
+        self._server = server
+        self.name = incarnation
+        volume = server.store.volume
+        super().__init__(
+            server.bus,
+            cast(Metrics, server.metrics),
+            cast(Any, Policy(server)),
+            GatewayOptions(
+                host="127.0.0.1",
+                port=0,
+                server_peer_id=volume.peer_id,
+                storage_id=volume.storage_id,
+                shard_count=volume.shard_count,
+                limits=Limits(),
+                check_origin=False,
+                prefix=PREFIX,
+                incarnation=incarnation,
+            ),
+        )
+        self._asks = cast(asyncio.TaskGroup, SimpleNamespace(create_task=self._in_background))
+        self._router._wake = cast(asyncio.Event, Hook(self._append_soon))
+        self._router._reader.on_ready = self._read_soon  # type: ignore[attr-defined]
+        self._appends = self._reads = False
+
+    def now(self) -> float:
+        return self._server.clock.now
+
+    def _now(self) -> float:
+        return self._server.clock.now
+
+    def _in_background(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._server.drive(coroutine, lambda: None)
+
+    def connect(self, link: Link) -> None:
+        connection = SimulatedConnection(self, self._next_number, link)
+        self._next_number += 1
+        real = cast(ClientConnection, connection)
+        self.connected(real)
+        connection.session = self.upgraded(real)
+        link.up.deliver = self._server.guarded(connection.receive)
+        link.server_lost = self._server.guarded(connection.ended)
+
+    def leaves(self, connection: SimulatedConnection, frame: bytes) -> None:
+        self._server.frame_leaves(connection, frame)
+
+    def _append_soon(self) -> None:
+        if not self._appends:
+            self._appends = True
+            self._server.later(self._server.random.random() * 0.003, self._append_all)
+
+    def _append_all(self) -> None:
+        self._appends = False
+        for shard in list(self._router._dirty):
+            self._server.drive(self._router._append(shard), lambda: None)
+        if self._router._dirty:
+            self._append_soon()
+
+    def _read_soon(self) -> None:
+        if not self._reads:
+            self._reads = True
+            self._server.later(self._server.random.random() * 0.02, self._read_all)
+
+    def _read_all(self) -> None:
+        self._reads = False
+        reader = self._router._reader
+        for entry in reader.take(1 << 20):  # type: ignore[attr-defined]
+            for stamped in unpack_outbound(entry.data).items:
+                self._router._take(stamped)
+            self._bus.streams.trim(entry.stream, entry.position)  # type: ignore[attr-defined]
+
+    def is_idle(self) -> bool:
+        return not (self._router._dirty or self._reads or self._router._reader._queue)  # type: ignore[attr-defined]
+
+    def tick(self) -> None:
+        for connection in list(self._connections.values()):
+            self._look_after(connection, self._now())
+
+    def ask_shard(
+        self, shard: int, operation: str, document_id: DocumentId, payload: bytes, done: Any
+    ) -> None:
+        """As `Gateway.call`, without a future."""
+        number = self._next_call
+        self._next_call += 1
+        answer = SimpleNamespace(done=lambda: False, set_result=done)
+        self._calls[number] = answer  # type: ignore[assignment]
+        self._router.forward(shard, Call(number, operation, document_id, payload), 0, 0)
+
+    def stop_accepting(self) -> None:
+        """The closing part of `Gateway.drain`."""
+        self._draining = True
+        for connection in list(self._connections.values()):
+            self._close(connection, CloseReason.SHUTDOWN)
+
+
+class Server:
+    """One life: from opening the volume to a crash or a clean stop."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        random: Random,
+        files: MemoryFileSystem,
+        oracle: Oracle,
+        plan: Any,
+        roles: Roles,
+        engine_fails: Callable[[], bool],
+        frame_leaves: Callable[["Server", SimulatedConnection, bytes], None],
+        machine_is_down: Callable[[BaseException], None],
+    ) -> None:
+        self.clock, self.random, self.oracle, self.plan = clock, random, oracle, plan
+        self.roles, self.engine_fails = roles, engine_fails
+        self._frame_leaves, self._machine_is_down = frame_leaves, machine_is_down
+        self.is_alive = True
+        self.is_stopping = False
+        self.metrics = CountingMetrics(oracle)
+        self.store = open_store(
+            ROOT,
+            codec=NativeCodec(),
+            files=files,
+            threaded=False,
+            shard_count=plan.shard_count,
+            segment_bytes=plan.segment_bytes,
+            new_uuid=lambda: uuid.UUID(int=random.getrandbits(128), version=4),
+        )
+        self.bus = MemoryBus(plan.stream_bytes)
+        names = [f"gateway{number}" for number in range(plan.gateways)]
+        self.gateways = [SimulatedGateway(self, name) for name in names]
+        self.worker = SimulatedWorker(self, names)
+
+    def later(self, seconds: float, call: Callable[[], object]) -> None:
+        """As `Clock.later`, for as long as the process lives."""
+        self.clock.later(seconds, self.guarded(call))
+
+    def guarded(self, call: Callable[..., object]) -> Callable[..., None]:
+        def run(*arguments: object) -> None:
+            if self.is_alive:
+                call(*arguments)
+
+        return run
+
+    def drive(self, coroutine: Coroutine[Any, Any, Any], done: Callable[[], object]) -> None:
+        self.clock.drive(coroutine, done, lambda: self.is_alive)
+
+    def frame_leaves(self, connection: SimulatedConnection, frame: bytes) -> None:
+        self._frame_leaves(self, connection, frame)
+
+    def tick(self) -> None:
+        if self.is_alive:
+            self.worker.tick()
+            for gateway in self.gateways:
+                gateway.tick()
+
+    def connections(self) -> list[SimulatedConnection]:
+        return [
+            cast(SimulatedConnection, connection)
+            for gateway in self.gateways
+            for connection in gateway._connections.values()
+        ]
+
+    def is_idle(self) -> bool:
+        return self.worker.is_idle() and all(gateway.is_idle() for gateway in self.gateways)
+
+    def die(self) -> None:
+        """The process is gone, with everything in its memory."""
+        self.is_alive = False
+        for connection in self.connections():
+            connection.link.server_closes()
