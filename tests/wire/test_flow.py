@@ -168,6 +168,7 @@ def test_input_that_waits_stops_its_socket_and_no_other(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(gateway, "PING_SECONDS", 0.1)
     monkeypatch.setattr(gateway, "SILENCE_SECONDS", 0.4)
     gate = Gate("hostile")
     server = serve(share=gate, limits=Limits(inbound_bytes=64 * 1024))

@@ -12,6 +12,7 @@ byte strings, no null or undefined, and timestamps as float64 (a 64-bit integer 
 JavaScript as a BigInt).
 """
 
+import io
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -84,15 +85,18 @@ def _check_item_count(frame: bytes) -> None:
 def _decode_map(frame: bytes) -> Mapping[str, Any]:
     if len(frame) > LARGE_FRAME_BYTES:
         _check_item_count(frame)
+    source = io.BytesIO(frame.removeprefix(_SELF_DESCRIBED))
     try:
-        value = cbor2.loads(
-            frame.removeprefix(_SELF_DESCRIBED),
+        value = cbor2.CBORDecoder(
+            source,
             semantic_decoders=_SEMANTIC_DECODERS,
             max_depth=MAX_DEPTH,
             strict_hashable_types=True,
-        )
+        ).decode()
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RemoteProtocolError("undecodable") from error
+    if source.read(1):
+        raise RemoteProtocolError("undecodable", "bytes behind the map")
     if not isinstance(value, dict):
         raise RemoteProtocolError("not_a_map")
     return value
