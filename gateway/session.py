@@ -472,6 +472,9 @@ class PeerSession:
         before, document.grant = document.grant, grant
         document.asking = False
         if before is not None and before.access != grant.access:
+            gained = before.access == Access.NONE
+            if gained:
+                self._introduce(document.shard)
             if document.shard in self._shards:
                 item = AccessIn(self.connection, document_id, int(grant.access))
                 self._effects.append(Forward(document.shard, item, 0))

@@ -38,6 +38,7 @@ class Peer:
     may_create: bool = False
     told_unavailable: bool = False
     needs_reset: bool = False
+    reset_due: bool = False
     silenced_until: float = 0.0
     silence_seconds: float = SILENCE_SECONDS
 

@@ -259,8 +259,8 @@ class Shard:
             self._join(connection, item.document_id)
         if isinstance(item, Greet):
             connection.unanswered.add(item.document_id)
-        if isinstance(item, AccessIn) and item.access == Access.NONE:
-            connection.documents.discard(item.document_id)
+        if isinstance(item, AccessIn) and item.access > Access.NONE:
+            self._rejoin(connection, item.document_id)
         if item.document_id in self.documents:
             self._submit(item.document_id, Waiting(ticket, connection.address, item))
         else:
@@ -285,6 +285,12 @@ class Shard:
         return known or document.join(
             Peer(connection.address, connection.number, connection.peer_id, connection.storage_id)
         )
+
+    def _rejoin(self, connection: Connection, document_id: DocumentId) -> None:
+        """Access was gained; a peer that never had any starts as one that has lost it."""
+        if document_id not in connection.documents:
+            peer = self._join(connection, document_id)
+            peer.access, peer.needs_reset = Access.NONE, True
 
     def _drop(self, document_id: DocumentId, document: DocumentSynchronizer) -> None:
         document.unload()

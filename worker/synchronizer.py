@@ -58,8 +58,6 @@ from amsync.worker.ports import (
     Job,
 )
 
-_NEED_CONTENT = (SyncIn, Greet, Call)
-
 LOAD_RETRY_SECONDS = 1.0
 BREAKS_UNTIL_BLOCKED = 3
 INLINE_BYTES = 32 * 1024
@@ -124,7 +122,9 @@ class DocumentSynchronizer:
         targets = [
             peer.address
             for peer in self.peers.values()
-            if peer.peer_id != sender.peer_id and item.target_id in (None, peer.peer_id)
+            if peer.peer_id != sender.peer_id
+            and item.target_id in (None, peer.peer_id)
+            and peer.access > Access.NONE
         ]
         for gateway, connections in _by_gateway(targets).items():
             effects.send(
@@ -143,7 +143,7 @@ class DocumentSynchronizer:
         """Deal with as much of the inbox as can be dealt with now."""
         self.last_used = now
         while self._inbox:
-            if self.state is State.COLD and not isinstance(self._inbox[0].item, _NEED_CONTENT):
+            if self.state is State.COLD and not self._needs_content(self._inbox[0]):
                 self._single(self._inbox.popleft(), effects, now)
                 continue
             if self.state is State.COLD and now >= self._retry_at:
@@ -253,6 +253,13 @@ class DocumentSynchronizer:
     def _is_at_rest(self) -> bool:
         return not self._inbox and self.state in (State.COLD, State.READY, State.BLOCKED)
 
+    def _needs_content(self, waiting: Waiting) -> bool:
+        item = waiting.item
+        if isinstance(item, AccessIn) and item.access > Access.NONE:
+            peer = self.peers.get(waiting.address)
+            return peer is not None and peer.access == Access.NONE
+        return isinstance(item, SyncIn | Greet | Call)
+
     # -- one item or batch
 
     def _next(self, effects: Effects, now: float) -> None:
@@ -304,7 +311,10 @@ class DocumentSynchronizer:
                     self._retire(peer)
                     self._settle(effects, now)
                 case AccessIn(access=Access.NONE):
-                    self._remove(peer)
+                    # Its messages are refused at the gateway from here on, so a reset is due
+                    # when it gets access again.
+                    self._retire(peer)
+                    peer.access, peer.needs_reset = Access.NONE, True
                     self._settle(effects, now)
                 case AccessIn(access=access):
                     self._change_role(peer, access, effects, now)
@@ -324,6 +334,10 @@ class DocumentSynchronizer:
         if now < peer.silenced_until:
             effects.count("silenced_messages")
             return None
+        if self._creates_too_much(item):
+            effects.count("creations_refused")
+            self._silence(peer, effects, now)
+            return None
         if not peer.in_engine:
             peer.access = item.access
             self._admit(peer, reset=peer.needs_reset)
@@ -332,6 +346,12 @@ class DocumentSynchronizer:
         peer.offered = not peer.asks and peer.access >= Access.WRITE
         peer.may_create = item.may_create and peer.access >= Access.WRITE
         return peer.number, item.data
+
+    def _creates_too_much(self, item: SyncIn) -> bool:
+        """The peer brings a document that nobody has, and may not create any more now."""
+        absent = not self._heads and not any(peer.offered for peer in self.peers.values())
+        uploads = item.access >= Access.WRITE and not names_no_heads(item.data)
+        return absent and uploads and not item.may_create
 
     def _greet(self, address: Address, item: Greet) -> int | None:
         peer = self.peers.get(address)
@@ -350,11 +370,16 @@ class DocumentSynchronizer:
         )
         if reset:
             self._engine.reset_peer(peer.number)
-        peer.in_engine, peer.needs_reset = True, False
+        peer.in_engine, peer.needs_reset, peer.reset_due = True, False, reset
 
     def _change_role(self, peer: Peer, access: int, effects: Effects, now: float) -> None:
-        was_reader, peer.access = peer.access < Access.WRITE, access
-        is_reader = access < Access.WRITE
+        before, peer.access = peer.access, access
+        was_reader, is_reader = before < Access.WRITE, access < Access.WRITE
+        if before == Access.NONE:
+            if not self.deleted:
+                self._admit(peer, reset=True)
+                self._sync([], [peer.number], (), effects, now)
+            return
         if peer.in_engine and was_reader != is_reader and self._engine is not None:
             self._engine.set_read_only(peer.number, is_reader)
             peer.offered = peer.offered and not is_reader
@@ -399,6 +424,8 @@ class DocumentSynchronizer:
         creator: Peer | None = None,
         keep_unsaved: bool = False,
     ) -> None:
+        if outcome.chunks and not self._heads:
+            creator = creator or next((p for p in self.peers.values() if p.offered), None)
         self._heads = tuple(outcome.heads)
         if keep_unsaved:
             self._unsaved = list(outcome.chunks)
@@ -425,8 +452,9 @@ class DocumentSynchronizer:
         effects: Effects,
     ) -> None:
         """Send a sync message; those who asked for what is absent are not told an empty one."""
-        receivers = [p for p in peers if p.in_engine and (self._heads or p.offered)]
+        receivers = [p for p in peers if p.in_engine and (self._heads or p.offered or p.reset_due)]
         for peer in receivers:
+            peer.reset_due = False
             peer.asks = peer.asks and not self._heads
         for created in (True, False):
             some = [p.address for p in receivers if (p is creator) is created]
