@@ -141,6 +141,7 @@ class ClientConnection(asyncio.Protocol):
         if response is None:
             response = self._protocol.accept(request)
         self._protocol.send_response(response)
+        self._write_raw(self._protocol.data_to_send())  # before answers to what is behind it
         if response.status_code == 101:
             self.session = self._host.upgraded(self)
         else:

@@ -11,7 +11,7 @@ from typing import Any
 from amsync.errors import ConfigError
 
 
-def _limit(default: Any, anonymous: Any, text: str, *, least: int = 1) -> Any:
+def _limit(default: Any, anonymous: Any, text: str, *, least: float = 1) -> Any:
     return field(default=default, metadata={"anonymous": anonymous, "text": text, "least": least})
 
 
@@ -39,7 +39,7 @@ class Limits:
         "unprocessed input of all connections; above it no socket is read",
     )
     handshake_seconds: float = _limit(
-        10.0, 10.0, "from connect to a valid join; later the socket is closed"
+        10.0, 10.0, "from connect to a valid join; later the socket is closed", least=0.1
     )
     max_connections: int = _limit(50_000, 1_000, "sockets; more get HTTP 503")
     max_connections_per_address: int = _limit(

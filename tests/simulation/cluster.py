@@ -49,14 +49,21 @@ async def _sleep(seconds: float) -> None:
 
 
 @contextmanager
-def no_loop() -> Iterator[None]:
-    """Let the worker's own sleeps take simulated time."""
-    real = worker_module.asyncio
-    worker_module.asyncio = SimpleNamespace(Event=asyncio.Event, sleep=_sleep)  # type: ignore[assignment]
+def in_simulation(fails: Callable[[], bool]) -> Iterator[None]:
+    """Let the worker's own sleeps take simulated time, and watch the documents it loads."""
+    real, load = worker_module.asyncio, worker_module.load_document
+
+    def load_watched(blobs: Sequence[bytes]) -> tuple[EngineDocument, list[tuple[int, str]]]:
+        document, faults = load(blobs)
+        return cast(EngineDocument, WatchedDocument(document, fails)), faults
+
+    worker = cast(Any, worker_module)
+    worker.asyncio = SimpleNamespace(Event=asyncio.Event, sleep=_sleep)
+    worker.load_document = load_watched
     try:
         yield
     finally:
-        worker_module.asyncio = real
+        worker.asyncio, worker.load_document = real, load
 
 
 class CountingMetrics:
@@ -249,10 +256,6 @@ class SimulatedWorker(Worker):
             return None
         return cast(WatchedDocument | None, document._engine)
 
-    def _load(self, document_id: DocumentId) -> Any:
-        tell = super()._load(document_id)
-        return tell
-
     def tick(self) -> None:
         self._results.append(self._tick)
         self.awaken()
@@ -346,7 +349,7 @@ class SimulatedGateway(Gateway):
     """The shipped gateway over links."""
 
     def __init__(self, server: "Server", incarnation: str) -> None:
-        self._server = server
+        self._life = server
         self.name = incarnation
         volume = server.store.volume
         super().__init__(
@@ -371,13 +374,13 @@ class SimulatedGateway(Gateway):
         self._appends = self._reads = False
 
     def now(self) -> float:
-        return self._server.clock.now
+        return self._life.clock.now
 
     def _now(self) -> float:
-        return self._server.clock.now
+        return self._life.clock.now
 
     def _in_background(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._server.drive(coroutine, lambda: None)
+        self._life.drive(coroutine, lambda: None)
 
     def connect(self, link: Link) -> None:
         connection = SimulatedConnection(self, self._next_number, link)
@@ -385,28 +388,28 @@ class SimulatedGateway(Gateway):
         real = cast(ClientConnection, connection)
         self.connected(real)
         connection.session = self.upgraded(real)
-        link.up.deliver = self._server.guarded(connection.receive)
-        link.server_lost = self._server.guarded(connection.ended)
+        link.up.deliver = self._life.guarded(connection.receive)
+        link.server_lost = self._life.guarded(connection.ended)
 
     def leaves(self, connection: SimulatedConnection, frame: bytes) -> None:
-        self._server.frame_leaves(connection, frame)
+        self._life.frame_leaves(connection, frame)
 
     def _append_soon(self) -> None:
         if not self._appends:
             self._appends = True
-            self._server.later(self._server.random.random() * 0.003, self._append_all)
+            self._life.later(self._life.random.random() * 0.003, self._append_all)
 
     def _append_all(self) -> None:
         self._appends = False
         for shard in list(self._router._dirty):
-            self._server.drive(self._router._append(shard), lambda: None)
+            self._life.drive(self._router._append(shard), lambda: None)
         if self._router._dirty:
             self._append_soon()
 
     def _read_soon(self) -> None:
         if not self._reads:
             self._reads = True
-            self._server.later(self._server.random.random() * 0.02, self._read_all)
+            self._life.later(self._life.random.random() * 0.02, self._read_all)
 
     def _read_all(self) -> None:
         self._reads = False
@@ -453,11 +456,10 @@ class Server:
         roles: Roles,
         engine_fails: Callable[[], bool],
         frame_leaves: Callable[["Server", SimulatedConnection, bytes], None],
-        machine_is_down: Callable[[BaseException], None],
     ) -> None:
         self.clock, self.random, self.oracle, self.plan = clock, random, oracle, plan
         self.roles, self.engine_fails = roles, engine_fails
-        self._frame_leaves, self._machine_is_down = frame_leaves, machine_is_down
+        self._frame_leaves = frame_leaves
         self.is_alive = True
         self.is_stopping = False
         self.metrics = CountingMetrics(oracle)

@@ -23,7 +23,7 @@ ROOT = Path("/data")
 HASH_BYTES = 32
 MOST_FRAMES = 6_000
 
-ALLOWED_REFUSALS = {"other_sender", "access_denied", "replaced", "shutdown", "repeated_ephemeral"}
+ALLOWED_REFUSALS = {"other_sender", "access_denied", "replaced", "shutdown", "handshake_timeout"}
 BAD_EVENTS = {"engine_faults", "silenced_messages", "unknown_items", "bad_blobs", "unsent"}
 
 
