@@ -8,7 +8,7 @@ parsing; this module supplies what click should look at.
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def read_toml(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+def read_toml(
+    path: Path, kinds: Mapping[str, type], secrets: Collection[str] = ()
+) -> dict[str, Any]:
     """Read the options from a TOML file; keys as on the command line, with - or _.
 
     `kinds` says what each value must be: bool, int, float, str, or object for int or str.
@@ -46,7 +48,8 @@ def read_toml(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
         accepted = _ACCEPTED[kinds[name]]
         if type(value) not in accepted:
             wanted = " or ".join(_WORDS[kind] for kind in accepted)
-            raise ConfigError(f"config={path}: {key}={value!r} is not allowed; give {wanted}")
+            shown = "..." if name in secrets else repr(value)
+            raise ConfigError(f"config={path}: {key}={shown} is not allowed; give {wanted}")
         options[name] = value
     return options
 
@@ -85,13 +88,13 @@ def read_secret_files(names: Iterable[str], environment: Mapping[str, str]) -> d
 
 
 def defaults(
-    config: Path | None, kinds: Mapping[str, type], secrets: Iterable[str]
+    config: Path | None, kinds: Mapping[str, type], secrets: Collection[str]
 ) -> dict[str, Any]:
     """What click should take where neither command line nor environment says something.
 
     Raises:
         ConfigError: See `read_toml` and `read_secret_files`.
     """
-    values: dict[str, Any] = read_toml(config, kinds) if config is not None else {}
+    values: dict[str, Any] = read_toml(config, kinds, secrets) if config is not None else {}
     values.update(read_secret_files(secrets, os.environ))
     return values
