@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from amsync.bus import Bus, Position, shard_stream
 from amsync.bus.port import START
-from amsync.errors import BusFull
+from amsync.errors import BusError, BusFull
 from amsync.metrics import Metrics
 from amsync.protocol.envelope import (
     Inbound,
@@ -128,7 +128,12 @@ class Router:
     async def _read(self) -> None:
         while True:
             for entry in await self._reader.read(READ_BYTES):
-                decoded = unpack_outbound(entry.data)
+                try:
+                    decoded = unpack_outbound(entry.data)
+                except BusError as error:
+                    self._metrics.count("bad_entries", "outbound")
+                    log.error("an entry of the bus is skipped", extra={"error": str(error)})
+                    continue
                 if decoded.unknown:
                     self._metrics.count("unknown_items", "outbound")
                 for stamped in decoded.items:

@@ -142,6 +142,11 @@ class DocumentSynchronizer:
     def run(self, effects: Effects, now: float) -> None:
         """Deal with as much of the inbox as can be dealt with now."""
         self.last_used = now
+        forgiven = self._forgiven(now)
+        for peer in forgiven:
+            self._admit(peer, reset=True)
+        if forgiven:
+            self._sync([], [peer.number for peer in forgiven], (), effects, now)
         while self._inbox:
             if self.state is State.COLD and not self._needs_content(self._inbox[0]):
                 self._single(self._inbox.popleft(), effects, now)
@@ -247,8 +252,26 @@ class DocumentSynchronizer:
         return self._engine.size_bytes()
 
     def wants_run(self, now: float) -> bool:
-        """A load failed and may now be tried again."""
-        return self.state is State.COLD and bool(self._inbox) and now >= self._retry_at
+        """A load failed and may now be tried again, or a peer's silence is over."""
+        if self.state is State.COLD:
+            return bool(self._inbox) and now >= self._retry_at
+        return bool(self._forgiven(now))
+
+    def _forgiven(self, now: float) -> list[Peer]:
+        """Peers whose silence is over, if there is something to tell them.
+
+        They may have nothing to say by themselves and would wait until they connect again.
+        """
+        if self.state is not State.READY or not self._heads:
+            return []
+        return [
+            peer
+            for peer in self.peers.values()
+            if peer.needs_reset
+            and not peer.in_engine
+            and peer.access > Access.NONE
+            and now >= peer.silenced_until
+        ]
 
     def _is_at_rest(self) -> bool:
         return not self._inbox and self.state in (State.COLD, State.READY, State.BLOCKED)
@@ -509,7 +532,7 @@ class DocumentSynchronizer:
         effects.count("engine_broken", type(error).__name__)
         self._breaks += 1
         self._engine, self._heads, self._unsaved = None, (), []
-        for address in {w.address for w in batch if isinstance(w.item, SyncIn)}:
+        for address in dict.fromkeys(w.address for w in batch if isinstance(w.item, SyncIn)):
             if address in self.peers:
                 self._silence(self.peers[address], effects, now)
         if self._breaks >= BREAKS_UNTIL_BLOCKED:

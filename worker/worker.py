@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from amsync.bus import Bus, Position, StreamEntry, shard_stream
 from amsync.bus.port import START
-from amsync.errors import BusFull, DocumentDeleted, StorageError
+from amsync.errors import BusError, BusFull, DocumentDeleted, StorageError
 from amsync.ids import DocumentId, shard_of
 from amsync.metrics import Metrics
 from amsync.protocol.envelope import Progress, Stamped, pack_outbound, unpack_inbound
@@ -144,13 +144,18 @@ class Worker:
 
     async def _step(self, now: float) -> None:
         effects: dict[int, Effects] = {}
-        touched: set[Shard] = set()
+        touched: dict[Shard, None] = {}
         while self._inbox:
             entry = self._inbox.popleft()
             shard = self._shards[entry.stream]
-            decoded = unpack_inbound(entry.data)
+            try:
+                decoded = unpack_inbound(entry.data)
+            except BusError as error:
+                self._metrics.count("bad_entries", "inbound")
+                log.error("an entry of the bus is skipped", extra={"error": str(error)})
+                continue
             shard.take(entry.position, decoded, self._effects(effects, shard), now)
-            touched.add(shard)
+            touched[shard] = None
             self._owed.setdefault(decoded.sender, {})[shard.number] = entry.position
             self._owed_bytes += len(entry.data)
         self._room.set()

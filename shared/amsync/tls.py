@@ -34,8 +34,7 @@ class TLSConfig:
     minimum_version: str = "TLSv1.2"
 
     def __repr__(self) -> str:
-        shown = "PEM text" if _is_pem(self.cert) else repr(os.fspath(self.cert))
-        return f"TLSConfig(cert={shown}, minimum_version={self.minimum_version!r})"
+        return f"TLSConfig(cert={_shown(self.cert)}, minimum_version={self.minimum_version!r})"
 
     def server_context(self) -> ssl.SSLContext:
         """Build the context for a listening socket.
@@ -52,15 +51,15 @@ class TLSConfig:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = version
         with tempfile.TemporaryDirectory(prefix="amsync-tls-") as directory:
-            cert = _as_file(self.cert, Path(directory) / "cert.pem")
-            key = _as_file(self.key, Path(directory) / "key.pem")
+            cert = _as_file("cert", self.cert, Path(directory) / "cert.pem")
+            key = _as_file("key", self.key, Path(directory) / "key.pem")
             try:
-                context.load_cert_chain(cert, key)
+                # An empty password: without one OpenSSL would ask on the terminal.
+                context.load_cert_chain(cert, key, password="")
             except (OSError, ssl.SSLError) as error:
-                where = "PEM text" if _is_pem(self.cert) else os.fspath(self.cert)
                 raise ConfigError(
-                    f"tls: certificate ({where}) and key can't be used: {error};"
-                    " give a PEM certificate chain and its unencrypted key"
+                    f"tls: certificate ({_shown(self.cert)}) and key ({_shown(self.key)}) can't be"
+                    f" used: {error}; give a PEM certificate chain and its unencrypted key"
                 ) from error
         return context
 
@@ -69,8 +68,14 @@ def _is_pem(value: str | os.PathLike[str]) -> bool:
     return isinstance(value, str) and value.lstrip().startswith("-----BEGIN")
 
 
-def _as_file(value: str | os.PathLike[str], path: Path) -> Path:
+def _shown(value: str | os.PathLike[str]) -> str:
+    return "PEM text" if _is_pem(value) else str(value)
+
+
+def _as_file(name: str, value: str | os.PathLike[str], path: Path) -> Path:
     """OpenSSL reads files only; PEM text goes into a private one for as long as it is read."""
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"tls {name}={value!r} is not allowed; give a path or PEM text")
     if not _is_pem(value):
         return Path(value)
     _write_private(path, str(value).encode())
@@ -80,6 +85,7 @@ def _as_file(value: str | os.PathLike[str], path: Path) -> Path:
 def _write_private(path: Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)  # the file may have been there, open to all
         file.write(data)
 
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from amsync._automerge import Document, InvalidChunk, Replica, compact, initial_change, inspect
+from amsync._automerge import (
+    Document,
+    InvalidChunk,
+    Replica,
+    build_document,
+    compact,
+    initial_change,
+    inspect,
+)
 
 from . import craft
 from .craft import Change
@@ -133,3 +141,30 @@ def test_saved_document_has_no_queued_changes() -> None:
     changes = filled().changes()
     document, _ = Document.load([*changes[:3], *changes[4:]])
     assert inspect(document.save())[1:] == (3, 0)
+
+
+def test_deletion_of_a_long_text_loads_wherever_it_lies() -> None:
+    """A blob of a few bytes with very many rows: honest, and not paid for by its own bytes."""
+    replica = Replica.load(build_document({"text": "x" * 600_000}))
+    replica.splice("text", 0, 600_000, "")
+    pasted, deleted = replica.changes()
+    snapshot = Document.load([pasted])[0].save()
+    assert len(deleted) < 300
+
+    for blobs in ([deleted, pasted], [pasted + deleted], [deleted, snapshot]):
+        document, problems = Document.load(blobs)
+        assert problems == []
+        assert document.value() == {"text": ""}
+
+
+def test_deletion_of_a_long_text_is_taken_from_a_peer() -> None:
+    replica = Replica.load(build_document({"text": "x" * 600_000}))
+    replica.splice("text", 0, 600_000, "")
+    pasted, deleted = replica.changes()
+
+    for messages in ([[pasted, deleted]], [[pasted], [deleted]]):
+        document = Document()
+        document.add_peer(1)
+        outcome = document.sync([(1, craft.message(changes)) for changes in messages])
+        assert outcome.faults == []
+        assert document.value() == {"text": ""}

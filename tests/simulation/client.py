@@ -22,12 +22,17 @@ Frame = dict[str, object]
 
 @dataclass
 class Copy:
-    """One document at this client; `state` is what was kept of the last connection."""
+    """One document at this client.
+
+    `state` is what was kept of the last connection; `was_refused`: doc-unavailable came on this
+    one, and no content since.
+    """
 
     replica: Replica
     state: bytes | None = None
     has_spoken: bool = False
     is_due: bool = False
+    was_refused: bool = False
     edits: int = 0
 
 
@@ -101,7 +106,7 @@ class Client:
         for copy in self.copies.values():
             state = copy.replica.disconnect(SERVER)
             copy.state = state if self._keeps_state else None
-            copy.has_spoken = False
+            copy.has_spoken = copy.was_refused = False
         self.retry()
 
     # -- documents
@@ -211,7 +216,12 @@ class Client:
                     copy.replica.connect(SERVER, copy.state)
                     copy.has_spoken = True
                 copy.replica.receive(SERVER, message)
+                copy.was_refused = False
                 self._push_later(document_id)
+            case "doc-unavailable":
+                document_id = DocumentId(str(frame["documentId"]))
+                if document_id in self.copies:
+                    self.copies[document_id].was_refused = True
             case "ephemeral":
                 # JavaScript peers send what they hear to all their peers, us included.
                 echo = {**frame, "targetId": self._server}

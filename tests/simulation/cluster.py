@@ -212,6 +212,8 @@ class SimulatedWorker(Worker):
     async def _carry_out(self, effects: dict[int, Effects]) -> None:
         oracle, store = self._server.oracle, self._server.store
         for each in effects.values():
+            for _, failure in each.failures:
+                raise failure
             for items in each.outbound.values():
                 for stamped in items:
                     item = stamped.item

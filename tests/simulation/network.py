@@ -341,7 +341,6 @@ class Network:
 
     def _set_role(self, peer_id: str, document_id: DocumentId, access: Access) -> None:
         self.roles[peer_id, document_id] = access
-        self._unheard.add((peer_id, document_id))
         if access >= Access.WRITE:
             self._wrote.add((peer_id, document_id))
 
@@ -608,6 +607,8 @@ class Network:
         # The initial change costs no disk until somebody edits.
         if not heads and self.plan.auto_create and _is_initial(copy):
             return
+        if not heads and not mine and not copy.was_refused:
+            raise Violation(f"{when}: {client.peer_id} was not told that {document_id} is absent")
         same = mine == heads
         if not same and self.roles[client.peer_id, document_id] is Access.READ:
             same = all(copy.replica.has(head) for head in heads)

@@ -10,7 +10,7 @@ that the gateway made, unique within its incarnation. Nothing here is input from
 bus is ours, so a malformed entry is a defect and raises.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -303,12 +303,32 @@ def _pack(sender: str, sequence: int, written_at: float, items: list[Any]) -> by
     return packed
 
 
-def _unpack(data: bytes) -> list[Any]:
+def _unpack(data: bytes, make: Callable[[Sequence[Any]], Any]) -> Entry:
+    """Unpack an entry; `make` turns a packed item into one of ours, or None if it is unknown."""
     try:
-        entry: list[Any] = msgpack.unpackb(data, use_list=True, max_bin_len=len(data))
-    except (ValueError, msgpack.exceptions.ExtraData) as error:
-        raise BusError(f"a bus entry of {len(data)} bytes is not msgpack") from error
-    return entry
+        entry = msgpack.unpackb(data, use_list=True, max_bin_len=len(data))
+        _version, sender, sequence, written_at, packed, *_ = entry
+        items = [item for item in map(make, packed) if item is not None]
+    except (ValueError, TypeError, msgpack.exceptions.ExtraData) as error:
+        raise BusError(f"{len(data)} bytes on the bus are no entry: {error}") from error
+    return Entry(sender, sequence, written_at, items, len(packed) - len(items))
+
+
+def _make(kinds: Mapping[int, tuple[type[Any], int]], kind: int, values: Sequence[Any]) -> Any:
+    known = kinds.get(kind)
+    return None if known is None else known[0](*values[: known[1]])
+
+
+def _make_inbound(packed: Sequence[Any]) -> Inbound | None:
+    kind, *values = packed
+    item: Inbound | None = _make(_INBOUND, kind, values)
+    return item
+
+
+def _make_outbound(packed: Sequence[Any]) -> Stamped | None:
+    shard, epoch, kind, *values = packed
+    item = _make(_OUTBOUND, kind, values)
+    return None if item is None else Stamped(shard, epoch, item)
 
 
 def pack_inbound(sender: str, sequence: int, written_at: float, items: Sequence[Inbound]) -> bytes:
@@ -322,13 +342,7 @@ def unpack_inbound(data: bytes) -> Entry:
     Raises:
         BusError: It is not an entry.
     """
-    _version, sender, sequence, written_at, packed, *_ = _unpack(data)
-    items: list[Inbound] = []
-    for kind, *values in packed:
-        known = _INBOUND.get(kind)
-        if known is not None:
-            items.append(known[0](*values[: known[1]]))
-    return Entry(sender, sequence, written_at, items, len(packed) - len(items))
+    return _unpack(data, _make_inbound)
 
 
 def pack_outbound(sender: str, sequence: int, written_at: float, items: Sequence[Stamped]) -> bytes:
@@ -343,10 +357,4 @@ def unpack_outbound(data: bytes) -> Entry:
     Raises:
         BusError: It is not an entry.
     """
-    _version, sender, sequence, written_at, packed, *_ = _unpack(data)
-    items: list[Stamped] = []
-    for shard, epoch, kind, *values in packed:
-        known = _OUTBOUND.get(kind)
-        if known is not None:
-            items.append(Stamped(shard, epoch, known[0](*values[: known[1]])))
-    return Entry(sender, sequence, written_at, items, len(packed) - len(items))
+    return _unpack(data, _make_outbound)

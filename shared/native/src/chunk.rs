@@ -19,8 +19,10 @@ const COMPRESSED: u8 = 2;
 /// Everything compressed in one message or blob inflates to at most this much: well above the
 /// 100 MiB that a frame may have, since documents compress, and small enough for a worker.
 pub const MOST_INFLATED_BYTES: u64 = 256 << 20;
-/// Rows that need not be paid for by bytes: runs of nulls, or deletions of one keystroke. 2^18
-/// rows of a hostile change cost the crate some 0.3 s.
+/// The same for all blobs of a stored document, which grew from many messages.
+pub const MOST_STORED_BYTES: u64 = 4 << 30;
+/// Rows that need not be paid for by bytes, as runs of nulls; the crate takes some 0.5 s for
+/// them in a hostile change.
 pub const FREE_ROWS: u64 = 1 << 18;
 /// Operation ids are u32 in the crate, and it panics when they overflow (ENGINE T11).
 pub const MOST_OP_ID: u64 = 1 << 31;
@@ -35,6 +37,11 @@ mod spec {
     pub const KEY_ACTOR: u32 = 0x11;
     pub const ACTION: u32 = 0x42;
     pub const PREDECESSOR_ACTOR: u32 = 0x71;
+}
+
+/// Whether the first chunk is a saved document, if it is one at all.
+pub fn starts_with_document(blob: &[u8]) -> bool {
+    blob.get(MAGIC.len() + 4) == Some(&DOCUMENT)
 }
 
 /// One chunk, cut but not looked into.
@@ -79,8 +86,8 @@ pub struct CheckedChange {
 /// The content of one chunk.
 pub enum Checked {
     Change(Box<CheckedChange>),
-    /// Changes of a saved document, dependencies first.
-    Document(Vec<CheckedChange>),
+    /// A saved document, and its changes, dependencies first.
+    Document(Box<Automerge>, Vec<CheckedChange>),
     /// A saved document of which every head is known already.
     KnownDocument,
 }
@@ -91,7 +98,7 @@ pub fn check(
     budget: &mut Budget,
     known: impl Fn(&ChangeHash) -> bool,
 ) -> Result<Checked, Refusal> {
-    budget.allow_rows(chunk.data.len() as u64);
+    budget.pay_rows(chunk.data.len());
     match chunk.kind {
         CHANGE => {
             check_checksum(chunk, CHANGE, chunk.data)?;
@@ -100,7 +107,7 @@ pub fn check(
         }
         COMPRESSED => {
             let data = budget.inflate(chunk.data)?;
-            budget.allow_rows(data.len() as u64);
+            budget.pay_rows(data.len());
             check_checksum(chunk, CHANGE, &data)?;
             let whole = change_chunk(chunk.checksum, &data);
             let change = check_change(&whole, &data, budget)?;
@@ -111,16 +118,17 @@ pub fn check(
             if check_document(chunk.data, budget)?.iter().all(known) {
                 return Ok(Checked::KnownDocument);
             }
-            let changes = guarded_check(|| {
-                Automerge::load(chunk.whole)
-                    .map(|document| document.get_changes(&[]))
-                    .map_err(|error| Refusal::malformed(error.to_string()))
+            let (document, changes) = guarded_check(|| {
+                let document = Automerge::load(chunk.whole)
+                    .map_err(|error| Refusal::malformed(error.to_string()))?;
+                let changes = document.get_changes(&[]);
+                Ok((Box::new(document), changes))
             })?;
-            changes
+            let changes = changes
                 .into_iter()
                 .map(inspect_change)
-                .collect::<Result<_, _>>()
-                .map(Checked::Document)
+                .collect::<Result<_, _>>()?;
+            Ok(Checked::Document(document, changes))
         }
         other => Err(Refusal::new(
             reason::CHUNK_TYPE,

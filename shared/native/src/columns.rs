@@ -13,6 +13,10 @@ use crate::reader::Reader;
 
 const DEFLATE_BIT: u32 = 0b1000;
 
+/// A character takes a byte and a row, its deletion another row but no byte, since long runs of
+/// deletions are a few bytes.
+const ROWS_PER_BYTE: u64 = 3;
+
 /// The low three bits of a column's specification.
 mod kind {
     pub const GROUP: u32 = 0;
@@ -37,8 +41,9 @@ impl Budget {
         }
     }
 
-    /// Every byte that really exists pays for a row.
-    pub fn allow_rows(&mut self, rows: u64) {
+    /// Bytes that really exist pay for rows.
+    pub fn pay_rows(&mut self, bytes: usize) {
+        let rows = ROWS_PER_BYTE.saturating_mul(bytes as u64);
         self.rows = self.rows.saturating_add(rows);
     }
 
@@ -127,7 +132,7 @@ pub fn spend_columns(columns: &[Column<'_>], budget: &mut Budget) -> Result<(), 
     for column in columns {
         let data = if column.is_compressed() {
             let inflated = budget.inflate(column.data)?;
-            budget.allow_rows(inflated.len() as u64);
+            budget.pay_rows(inflated.len());
             Cow::Owned(inflated)
         } else {
             Cow::Borrowed(column.data)

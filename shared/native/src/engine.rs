@@ -6,9 +6,13 @@ use automerge::sync::State;
 use automerge::{Automerge, Change, ChangeHash};
 
 use crate::chunk;
+use crate::columns::Budget;
 use crate::error::{guarded, reason, Failure, Panicked, Refusal};
 use crate::graph::Graph;
-use crate::ingest::{budget, read_blob, read_chunk, settle, Intake, Mode, SavedDocument, Settled};
+use crate::ingest::{
+    budget, read_blob, read_chunk, settle, stored_budget, Adoptable, Intake, Mode, SavedDocument,
+    Settled,
+};
 use crate::message;
 use crate::outcome::{Fault, Report};
 use crate::peer::{generate, Draft, Peer, Verdict, View};
@@ -57,8 +61,9 @@ impl Engine {
     pub fn load(blobs: &[&[u8]], window: usize, loop_limit: u32) -> Result<LoadedEngine, Panicked> {
         let mut engine = Self::new(window, loop_limit);
         let mut problems = Vec::new();
-        let arrivals = engine.read_all_stored(blobs, &mut problems);
-        if let Err(Failure::Panicked(panicked)) = engine.take_stored(arrivals, &mut problems) {
+        let (arrivals, adoptable) = engine.read_all_stored(blobs, &mut problems);
+        let taken = engine.take_stored(arrivals, adoptable, &mut problems);
+        if let Err(Failure::Panicked(panicked)) = taken {
             return Err(panicked);
         }
         problems.sort_by_key(|(index, _)| *index);
@@ -67,19 +72,26 @@ impl Engine {
     }
 
     /// The index of the blob takes the place of the peer.
-    fn read_all_stored(&self, blobs: &[&[u8]], problems: &mut Vec<Problem>) -> Vec<Arrival> {
+    fn read_all_stored(
+        &self,
+        blobs: &[&[u8]],
+        problems: &mut Vec<Problem>,
+    ) -> (Vec<Arrival>, Option<Adoptable>) {
+        // Snapshots first: what they inflate to pays for the rows of the changes after them.
+        let mut order: Vec<usize> = (0..blobs.len()).collect();
+        order.sort_by_key(|index| !chunk::starts_with_document(blobs[*index]));
+        let mut budget = stored_budget(blobs);
         let mut arrivals = Vec::new();
-        for (index, blob) in blobs.iter().enumerate() {
-            let mut intake = Intake::default();
-            if let Err(refusal) = self.read_stored(blob, &mut intake) {
-                problems.push((index, refusal));
-            }
-            arrivals.extend(intake.changes.into_iter().map(|checked| Arrival {
+        let mut intake = Intake::default();
+        for index in order {
+            let read = self.read_stored(blobs[index], &mut budget, &mut intake);
+            problems.extend(read.err().map(|refusal| (index, refusal)));
+            arrivals.extend(intake.changes.drain(..).map(|checked| Arrival {
                 checked,
                 peer: i64::try_from(index).ok(),
             }));
         }
-        arrivals
+        (arrivals, intake.adoptable)
     }
 
     /// Take what can be applied. If something can't be, look for it by halves: that is slow, but
@@ -87,20 +99,21 @@ impl Engine {
     fn take_stored(
         &mut self,
         mut arrivals: Vec<Arrival>,
+        adoptable: Option<Adoptable>,
         problems: &mut Vec<Problem>,
     ) -> Result<(), Failure> {
         let before = self.graph.heads();
         let spare = arrivals.clone();
         let mut settled = self.settle(arrivals, Mode::Tolerant)?;
         let applied = std::mem::take(&mut settled.applied);
-        match self.commit(applied, &before) {
+        match self.commit(applied, adoptable, before) {
             Err(Failure::Refused(refusal)) => {
                 settled.undo(&mut self.graph, &mut self.queue);
                 arrivals = spare;
                 if arrivals.len() > 1 {
                     let rest = arrivals.split_off(arrivals.len() / 2);
-                    self.take_stored(arrivals, problems)?;
-                    return self.take_stored(rest, problems);
+                    self.take_stored(arrivals, None, problems)?;
+                    return self.take_stored(rest, None, problems);
                 }
                 problems.extend(arrivals.iter().map(|bad| (blob_of(bad), refusal.clone())));
             }
@@ -116,13 +129,17 @@ impl Engine {
     }
 
     /// A chunk that can be cut off but is bad doesn't hide those behind it.
-    fn read_stored<'a>(&self, blob: &'a [u8], intake: &mut Intake<'a>) -> Result<(), Refusal> {
-        let mut budget = budget(&self.graph);
+    fn read_stored<'a>(
+        &self,
+        blob: &'a [u8],
+        budget: &mut Budget,
+        intake: &mut Intake<'a>,
+    ) -> Result<(), Refusal> {
         let mut reader = Reader::new(blob);
         let mut result = Ok(());
         while !reader.is_empty() {
             let chunk = chunk::cut(&mut reader)?;
-            result = result.and(read_chunk(&chunk, &mut budget, &self.graph, intake));
+            result = result.and(read_chunk(&chunk, budget, &self.graph, intake));
         }
         result
     }
@@ -272,7 +289,9 @@ impl Engine {
             .map(|checked| Arrival { checked, peer })
             .collect();
         let spare = (self.queue.len() > 0).then(|| arrivals.clone());
-        let mut outcome = self.settle_and_commit(arrivals, mode, &intake.documents, report);
+        let documents = &intake.documents;
+        let mut outcome =
+            self.settle_and_commit(arrivals, mode, documents, intake.adoptable, report);
         if let (Err(Failed::WithQueued(refusal, queued)), Some(arrivals)) = (&outcome, spare) {
             // The bad change may be one that waited: its sender, not this one, is to blame.
             for arrival in queued {
@@ -280,7 +299,7 @@ impl Engine {
                 self.queue.refuse(arrival);
                 report.add_fault(arrival.peer, refusal.clone());
             }
-            outcome = self.settle_and_commit(arrivals, mode, &intake.documents, report);
+            outcome = self.settle_and_commit(arrivals, mode, documents, None, report);
         }
         match outcome {
             Ok(chunks) => {
@@ -298,13 +317,14 @@ impl Engine {
         arrivals: Vec<Arrival>,
         mode: Mode,
         documents: &[SavedDocument<'_>],
+        adoptable: Option<Adoptable>,
         report: &mut Report,
     ) -> Result<Vec<Vec<u8>>, Failed> {
         let before = self.graph.heads();
         let mut settled = self.settle(arrivals, mode).map_err(Failed::Alone)?;
         let applied = std::mem::take(&mut settled.applied);
         let chunks = chunks_to_persist(&applied, documents);
-        match self.commit(applied, &before) {
+        match self.commit(applied, adoptable, before) {
             Ok(()) => {
                 for (arrival, refusal) in settled.refused {
                     report.add_fault(arrival.peer, refusal);
@@ -338,36 +358,39 @@ impl Engine {
     /// doesn't exist panics, a predecessor that doesn't exist gives a document that saves and
     /// never loads again. So a panic is survived by building the document anew from the changes
     /// that were in it before, and what was applied is read back.
-    fn commit(&mut self, applied: Vec<Change>, before: &[ChangeHash]) -> Result<(), Failure> {
+    fn commit(
+        &mut self,
+        mut applied: Vec<Change>,
+        adoptable: Option<Adoptable>,
+        mut before: Vec<ChangeHash>,
+    ) -> Result<(), Failure> {
         if applied.is_empty() {
             return Ok(());
         }
-        let mut hashes: Vec<ChangeHash> = applied.iter().map(Change::hash).collect();
-        hashes.sort_unstable();
+        let count = applied.len() as u64;
         let operations: usize = applied.iter().map(Change::len).sum();
         let bytes: usize = applied.iter().map(|change| change.raw_bytes().len()).sum();
-        let document = &mut self.document;
-        let result = guarded(|| {
-            document
-                .apply_changes(applied)
-                .map_err(|error| error.to_string())?;
-            let changes = document.get_changes(before);
-            let mut found: Vec<ChangeHash> = changes.iter().map(Change::hash).collect();
-            found.sort_unstable();
-            if found != hashes {
-                return Err("operations that can't be read back".to_owned());
+        let floor = before.clone();
+        if let Some(Adoptable { document, hashes }) = adoptable {
+            let is_in = |change: &Change| hashes.contains(&change.hash());
+            let is_whole = applied.iter().filter(|change| is_in(change)).count() == hashes.len();
+            if before.is_empty() && is_whole {
+                applied.retain(|change| !is_in(change));
+                before = document.get_heads();
+                self.document = document;
             }
-            Ok(())
-        });
+        }
+        let document = &mut self.document;
+        let result = guarded(|| apply_and_read_back(document, applied, &before));
         match result {
             Ok(Ok(())) => {
-                self.version += hashes.len() as u64;
+                self.version += count;
                 self.operation_count += operations;
                 self.change_bytes += bytes;
                 Ok(())
             }
             Ok(Err(detail)) | Err(Panicked(detail)) => {
-                self.rebuild(before)?;
+                self.rebuild(&floor)?;
                 Err(Refusal::malformed(detail).into())
             }
         }
@@ -445,6 +468,27 @@ pub type LoadedEngine = (Engine, Vec<Problem>);
 fn blob_of(arrival: &Arrival) -> usize {
     let index = arrival.peer.and_then(|index| usize::try_from(index).ok());
     index.unwrap_or_default()
+}
+
+/// Apply changes to a document that has the heads `before`, and find them in it.
+fn apply_and_read_back(
+    document: &mut Automerge,
+    changes: Vec<Change>,
+    before: &[ChangeHash],
+) -> Result<(), String> {
+    let mut expected: Vec<ChangeHash> = changes.iter().map(Change::hash).collect();
+    document
+        .apply_changes(changes)
+        .map_err(|error| error.to_string())?;
+    let changes = document.get_changes(before);
+    let mut found: Vec<ChangeHash> = changes.iter().map(Change::hash).collect();
+    expected.sort_unstable();
+    found.sort_unstable();
+    if found == expected {
+        Ok(())
+    } else {
+        Err("operations that can't be read back".to_owned())
+    }
 }
 
 /// The changes one by one; but a saved document whole if that is smaller.

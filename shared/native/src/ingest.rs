@@ -19,6 +19,8 @@ use crate::reader::Reader;
 pub struct Intake<'a> {
     pub changes: Vec<CheckedChange>,
     pub documents: Vec<SavedDocument<'a>>,
+    /// The largest of the documents, if there is nothing yet that it would be merged into.
+    pub adoptable: Option<Adoptable>,
 }
 
 /// A document chunk and the changes in it.
@@ -27,10 +29,25 @@ pub struct SavedDocument<'a> {
     pub hashes: Vec<ChangeHash>,
 }
 
+/// A loaded document and the changes in it: an empty one becomes it, which costs a fraction of
+/// applying its changes.
+pub struct Adoptable {
+    pub document: Automerge,
+    pub hashes: HashSet<ChangeHash>,
+}
+
 /// Budget for one message: rows beyond the free ones are paid for by bytes, or delete what the
 /// document has.
 pub fn budget(graph: &Graph) -> Budget {
     Budget::new(MOST_INFLATED_BYTES, FREE_ROWS + 2 * graph.max_op())
+}
+
+/// Budget for all blobs of a stored document. Bytes count before the blob that they are in is
+/// read: a blob with nothing but deletions may come before what it deletes.
+pub fn stored_budget(blobs: &[&[u8]]) -> Budget {
+    let mut budget = Budget::new(MOST_STORED_BYTES, FREE_ROWS);
+    blobs.iter().for_each(|blob| budget.pay_rows(blob.len()));
+    budget
 }
 
 /// Check all chunks of a blob into `intake`; it holds the good ones before a bad one.
@@ -57,13 +74,24 @@ pub fn read_chunk<'a>(
     match chunk::check(chunk, budget, |hash| graph.contains(hash))? {
         Checked::KnownDocument => {}
         Checked::Change(change) => intake.changes.push(*change),
-        Checked::Document(changes) => {
+        Checked::Document(document, changes) => {
+            let hashes: Vec<ChangeHash> = changes
+                .iter()
+                .map(|checked| checked.change.hash())
+                .collect();
+            let largest = intake
+                .adoptable
+                .as_ref()
+                .map_or(0, |other| other.hashes.len());
+            if graph.len() == 0 && hashes.len() > largest {
+                intake.adoptable = Some(Adoptable {
+                    document: *document,
+                    hashes: hashes.iter().copied().collect(),
+                });
+            }
             intake.documents.push(SavedDocument {
                 whole: chunk.whole,
-                hashes: changes
-                    .iter()
-                    .map(|checked| checked.change.hash())
-                    .collect(),
+                hashes,
             });
             intake.changes.extend(changes);
         }

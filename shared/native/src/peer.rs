@@ -236,7 +236,7 @@ pub fn generate(view: View<'_>, state: &mut State) -> Option<Draft> {
 /// Answer a read-only peer from the part of its `last_sync` that we know (ENGINE T4): the
 /// crate's reset would never end, since we never ask such a peer for what we lack.
 fn cut_last_sync(view: View<'_>, state: &mut State) {
-    if !state.read_only {
+    if !state.read_only && !state.needs_reset {
         return;
     }
     for have in state.their_have.iter_mut().flatten() {
