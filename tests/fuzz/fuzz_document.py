@@ -135,6 +135,67 @@ def wrapped(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
     return craft.message(chunks, [chance.randbytes(32)], version=version)
 
 
+def crafted(chance: random.Random) -> bytes:
+    """A message of changes that are well-formed outside and wrong somewhere inside."""
+    history = shared_history()
+    actors = [b"shared-history-0", b"hostile-peer-000", b"", chance.randbytes(16)]
+    columns = (
+        craft.OBJECT_ACTOR,
+        craft.OBJECT_COUNTER,
+        craft.KEY_ACTOR,
+        craft.KEY_COUNTER,
+        craft.KEY_STRING,
+        craft.INSERT,
+        craft.ACTION,
+        craft.VALUE_META,
+        craft.VALUE,
+        craft.PREDECESSOR_GROUP,
+        craft.PREDECESSOR_ACTOR,
+        craft.PREDECESSOR_COUNTER,
+        craft.ACTION | craft.DEFLATE,
+        chance.randrange(1 << 16),
+    )
+    numbers = (0, 1, 2, 3, 12, 13, 14, 200, 1 << 31, 1 << 32, (1 << 63) - 1, (1 << 64) - 1)
+    changes: list[bytes] = []
+    hashes = [*history.heads(), chance.randbytes(32)]
+    for _ in range(chance.randint(1, 3)):
+        operations = chance.choice((0, 1, 1, 2, 5))
+        change = craft.Change(
+            actor=chance.choice(actors),
+            sequence=chance.choice((1, 1, 2, 3, chance.choice(numbers))),
+            start=chance.choice((1, 13, 14, 15, chance.choice(numbers))),
+            deps=chance.choices(hashes, k=chance.choice((0, 1, 1, 2))),
+            others=chance.choices(actors, k=chance.choice((0, 0, 1, 2))),
+            operations=operations,
+            columns={
+                chance.choice(columns): _column(operations, numbers, chance)
+                for _ in range(chance.choice((0, 0, 1, 2, 4)))
+            },
+            extra=chance.choice((b"", b"", b"extra")),
+        )
+        changes.append(change.compressed() if chance.random() < 0.2 else change.chunk())
+        hashes.append(change.hash())
+    version = chance.choice((0x42, 0x43))
+    if version == 0x43:
+        changes = [b"".join(changes)]
+    return craft.message(changes, hashes[-1:], version=version)
+
+
+def _column(operations: int, numbers: Sequence[int], chance: random.Random) -> bytes:
+    value = chance.choice(numbers)
+    match chance.randrange(5):
+        case 0:
+            return craft.run(operations, value)
+        case 1:
+            return craft.run(chance.choice((-1, 1, operations + 1, 1 << 40)), value)
+        case 2:
+            return craft.run(operations, chance.choice((b"k", b"n", b"text", b"\xff")))
+        case 3:
+            return chance.randbytes(chance.randint(1, 8))
+        case _:
+            return craft.signed(-operations) + craft.unsigned(value) * operations
+
+
 def _data(chunk: bytes) -> bytes:
     (_, data, end), *_ = chunks_of(chunk)
     return chunk[data:end]
@@ -142,10 +203,13 @@ def _data(chunk: bytes) -> bytes:
 
 def fuzz(corpus: Sequence[bytes], chance: random.Random) -> bytes:
     """Make and check one input; return it."""
-    if chance.random() < 0.5:
-        message = mutated(chance.choice(corpus), corpus, chance)
-    else:
-        message = wrapped(chance, corpus)
+    match chance.randrange(4):
+        case 0:
+            message = mutated(chance.choice(corpus), corpus, chance)
+        case 1:
+            message = wrapped(chance, corpus)
+        case _:
+            message = crafted(chance)
     try:
         one_input(message)
     except BaseException as error:

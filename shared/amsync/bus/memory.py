@@ -20,11 +20,10 @@ class _Stream:
     def __init__(self) -> None:
         self.entries: deque[StreamEntry] = deque()
         self.bytes = 0
-        self.last = 0
         self.readers: list[MemoryReader] = []
 
     def after(self, position: Position) -> list[StreamEntry]:
-        """Entries behind a position; positions are consecutive, so no search is needed."""
+        """Entries behind a position."""
         positions = [entry.position for entry in self.entries]
         return list(self.entries)[bisect_right(positions, position) :]
 
@@ -76,6 +75,7 @@ class MemoryStreams:
     def __init__(self, stream_bytes: int = STREAM_BYTES) -> None:
         self._stream_bytes = stream_bytes
         self._streams: dict[str, _Stream] = {}
+        self._last = 0  # of all streams: a stream that is deleted and made again goes on growing
 
     def open(self, name: str) -> _Stream:
         """The stream of that name, made when missing."""
@@ -86,8 +86,8 @@ class MemoryStreams:
         stream = self.open(name)
         if stream.entries and stream.bytes + len(data) > self._stream_bytes:
             raise BusFull(f"stream {name} holds {stream.bytes} bytes, allowed {self._stream_bytes}")
-        stream.last += 1
-        entry = StreamEntry(name, (0, stream.last), data)
+        self._last += 1
+        entry = StreamEntry(name, (0, self._last), data)
         stream.entries.append(entry)
         stream.bytes += len(data)
         for reader in stream.readers:
@@ -101,8 +101,12 @@ class MemoryStreams:
             stream.bytes -= len(stream.entries.popleft().data)
 
     def delete(self, name: str) -> None:
-        """Forget a stream; its readers keep what they have queued."""
-        self._streams.pop(name, None)
+        """Forget a stream's entries; its readers keep what they have queued, and go on."""
+        stream = self.open(name)
+        stream.entries.clear()
+        stream.bytes = 0
+        if not stream.readers:
+            del self._streams[name]
 
     def bytes_held(self) -> int:
         """Bytes in all streams, for metrics."""

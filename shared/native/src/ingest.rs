@@ -7,7 +7,9 @@ use std::collections::{HashSet, VecDeque};
 
 use automerge::{ActorId, Automerge, Change, ChangeHash, ObjId, ReadDoc};
 
-use crate::chunk::{self, Checked, CheckedChange, FREE_ROWS, MOST_INFLATED_BYTES};
+use crate::chunk::{
+    self, Checked, CheckedChange, FREE_ROWS, MOST_INFLATED_BYTES, MOST_STORED_BYTES,
+};
 use crate::columns::Budget;
 use crate::error::{guarded_check, reason, Refusal};
 use crate::graph::{duplicate_sequence, Graph, Mark};

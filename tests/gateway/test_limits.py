@@ -1,0 +1,104 @@
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from amsync.errors import ConfigError
+from amsync.gateway.limits import Creations, Limits, anonymous_limits, table
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    limits = Limits()
+
+    assert limits.max_frame_bytes == 100 * 1024 * 1024
+    assert limits.handshake_seconds == 10.0
+    assert limits.max_connections == 50_000
+    assert limits.creations_per_minute == 0
+
+
+def test_strangers_get_stricter_ones() -> None:
+    limits = anonymous_limits(Limits())
+
+    assert limits.max_connections == 1_000
+    assert limits.max_connections_per_address == 50
+    assert limits.max_documents_per_connection == 1_000
+    assert limits.creations_per_minute == 60
+    assert limits.max_frame_bytes == Limits().max_frame_bytes
+
+
+def test_stricter_choices_of_the_operator_stay() -> None:
+    chosen = Limits(max_connections=5, creations_per_minute=1, handshake_seconds=1.0)
+
+    limits = anonymous_limits(chosen)
+
+    assert (limits.max_connections, limits.creations_per_minute) == (5, 1)
+    assert limits.handshake_seconds == 1.0
+    assert anonymous_limits(limits) == limits
+
+
+def test_looser_choices_of_the_operator_are_cut_for_strangers() -> None:
+    assert anonymous_limits(Limits(max_connections=1_000_000)).max_connections == 1_000
+
+
+@pytest.mark.parametrize("limits", [Limits(), anonymous_limits(Limits())])
+def test_table_has_every_limit_with_its_value_and_meaning(limits: Limits) -> None:
+    lines = table(limits).splitlines()
+
+    assert len(lines) == len(fields(Limits))
+    for line, each in zip(lines, fields(Limits), strict=True):
+        assert line.split()[0] == each.name
+        assert line.endswith(each.metadata["text"])
+        assert float(line.split()[1].replace(",", "")) == getattr(limits, each.name)
+        assert len(line) < 200
+
+
+@pytest.mark.parametrize("field", [each.name for each in fields(Limits)])
+@pytest.mark.parametrize("value", [-1, "5", None, True, float("nan")])
+def test_impossible_limit_is_refused_with_its_name(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=field):
+        Limits(**{field: value})
+
+
+def test_creations_refill_evenly_up_to_a_minutes_worth() -> None:
+    creations = Creations(60)
+
+    assert [creations.take(0.0) for _ in range(61)] == [True] * 60 + [False]
+    assert [creations.take(1.5) for _ in range(2)] == [True, False]
+    assert creations.take(2.0)
+    assert [creations.take(10_000.0) for _ in range(61)] == [True] * 60 + [False]
+
+
+def test_creations_given_back_can_be_taken_and_never_pile_up() -> None:
+    creations = Creations(1)
+    assert creations.take(0.0)
+    assert not creations.take(0.0)
+
+    creations.give_back()
+    creations.give_back()
+
+    assert creations.take(0.0)
+    assert not creations.take(0.0)
+
+
+def test_no_bound_never_refuses() -> None:
+    creations = Creations(0)
+
+    assert all(creations.take(0.0) for _ in range(1000))
+    creations.give_back()
+    assert creations.take(0.0)
+    assert creations.is_full(0.0)
+
+
+def test_untouched_or_refilled_creations_may_be_forgotten() -> None:
+    creations = Creations(2)
+    assert creations.is_full(0.0)
+    creations.take(0.0)
+    assert not creations.is_full(29.0)
+    assert creations.is_full(30.0)
+
+
+def test_clock_that_stands_still_refills_nothing() -> None:
+    creations = Creations(1)
+    creations.take(5.0)
+
+    assert not any(creations.take(5.0) for _ in range(10))
