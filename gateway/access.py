@@ -138,7 +138,10 @@ class AccessPolicy:
                 answer = await self._answer(share, arguments)
         except TimeoutError:
             return self._refuse("time-out", f"no answer within {self._timeout:g} s")
-        except Exception as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+                raise  # it is we who are cancelled, not something that the callable awaits
             return self._refuse("exception", f"{type(error).__name__}: {error}")
         if isinstance(answer, Share):
             return answer

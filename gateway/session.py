@@ -205,6 +205,8 @@ class PeerSession:
 
     def recheck(self, now: float, *, everything: bool = False) -> None:
         """Have decisions made again whose time is over, or all of them."""
+        if self._state is not _State.OPEN:
+            return
         due = [
             document_id
             for document_id, document in self._documents.items()
@@ -442,7 +444,7 @@ class PeerSession:
         return document.reserved_creation
 
     def _subscribe(self, message: RemoteSubscriptionChange) -> None:
-        if len(self._subscriptions) + len(message.add) > MAX_SUBSCRIPTIONS:
+        if len(self._subscriptions.keys() | set(message.add)) > MAX_SUBSCRIPTIONS:
             self._count("too_many_subscriptions")
             return
         for storage_id in message.add:
@@ -496,7 +498,7 @@ class PeerSession:
     def _offer_decided(self, shard: int, document_id: DocumentId, grant: Grant) -> None:
         pending = self._offers[shard]
         pending.discard(document_id)
-        if grant.announce and document_id not in self._documents:
+        if grant.announce and document_id not in self._documents and self._has_room():
             self._greet(shard, document_id, grant)
         if not pending:
             self._offer_done(shard)

@@ -406,6 +406,7 @@ class DocumentSynchronizer:
         if peer.in_engine and was_reader != is_reader and self._engine is not None:
             self._engine.set_read_only(peer.number, is_reader)
             peer.offered = peer.offered and not is_reader
+            peer.reset_due = peer.reset_due or was_reader
             self._sync([], [], (), effects, now)
 
     def _sync(

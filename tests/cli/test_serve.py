@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -214,3 +215,30 @@ def test_json_logs_are_json(tmp_path: Path) -> None:
     refused = [entry for entry in entries if entry["level"] == "warning"]
     assert refused[0]["event"] == "share callable failed; access is refused"
     assert "OSError" in refused[0]["what"]
+
+
+def test_wrong_option_ends_with_status_2(tmp_path: Path) -> None:
+    done = run_to_end(tmp_path, "--port", "many")
+    assert done.returncode == 2
+    assert "'many'" in done.stderr
+    assert "65535" in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_second_signal_does_not_wait_for_the_drain(tmp_path: Path) -> None:
+    """Ctrl-C twice: the operator has no patience left; nothing acknowledged is at stake."""
+    document_id = amsync.generate_document_id()
+    with Serving(tmp_path, "--drain-seconds", "600") as serving:
+        store_something(serving.url, document_id)
+        clients = [RawClient(serving.url, peer_id=f"p{n}") for n in range(5)]
+        for client in clients:
+            client.join()
+        serving.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        serving.process.send_signal(signal.SIGINT)
+        assert serving.process.wait(10) == 0
+        for client in clients:
+            client.close()
+    with Server(data_dir=tmp_path / ".automerge") as server:
+        assert server.list_documents() == [document_id]

@@ -6,6 +6,7 @@ fuzz_session changes. What a fuzzer finds is added to tests/fuzz/corpus/<target>
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import cbor2
 
@@ -47,7 +48,7 @@ def sync_messages() -> dict[str, bytes]:
 def frames() -> dict[str, bytes]:
     """Every message type, as JavaScript and as others encode it."""
     messages = sync_messages()
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "join": {
             "type": "join",
             "senderId": "peer-a",

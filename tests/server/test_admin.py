@@ -5,6 +5,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -98,7 +99,7 @@ def test_metrics_have_names_help_and_bounded_labels(start: StartServer) -> None:
     assert "secret-peer" not in body
 
 
-def test_metrics_of_two_servers_are_apart(start: StartServer, tmp_path: Any) -> None:
+def test_metrics_of_two_servers_are_apart(start: StartServer, tmp_path: Path) -> None:
     one = start(admin_port=0, data_dir=tmp_path / "one")
     two = start(admin_port=0, data_dir=tmp_path / "two")
     with RawClient(one.url) as client:
@@ -154,7 +155,7 @@ def test_messages_and_bytes_are_counted_by_type_and_direction(start: StartServer
 
 def test_refusals_are_counted_by_reason(start: StartServer) -> None:
     server = start()
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "bad_document_id": {"type": "request", "documentId": "no", "data": b"\x42\0\0\0\0"},
         "other_sender": {"type": "leave", "senderId": "somebody-else"},
         "unknown_type": {"type": "bogus"},

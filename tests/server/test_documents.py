@@ -232,7 +232,7 @@ class TestApply:
 
     def test_bytearray_is_taken(self, server: Server) -> None:
         document_id = server.create_document()
-        server.apply_changes(document_id, bytearray(build_document({"a": 1})))
+        server.apply_changes(document_id, bytearray(build_document({"a": 1})))  # type: ignore[arg-type]
         assert view(server, document_id).value == {"a": 1}
 
     def test_bad_bytes_change_nothing(self, server: Server) -> None:

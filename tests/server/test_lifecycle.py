@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import prometheus_client
@@ -16,6 +17,7 @@ import pytest
 
 import amsync
 from amsync import ConfigError, Server, ServerClosed, VolumeBusy
+from amsync.worker.worker import Worker
 from support.rawclient import RawClient
 
 from .conftest import StartServer
@@ -158,7 +160,7 @@ def test_use_before_start_and_after_close_says_closed(start: StartServer, tmp_pa
     document_id = amsync.generate_document_id()
 
     for server in (fresh, closed):
-        uses = (
+        uses: tuple[Callable[[Server], object], ...] = (
             lambda server: server.url,
             lambda server: server.port,
             lambda server: server.admin_url,
@@ -238,7 +240,9 @@ def test_close_while_clients_are_connected(start: StartServer) -> None:
     code, _ = client.raw.wait_closed()
     assert code == 1012
     again = start()
-    assert again.get_document(document_id).value == {"last": "words"}
+    view = again.get_document(document_id)
+    assert view is not None
+    assert view.value == {"last": "words"}
     client.raw.close()
 
 
@@ -422,6 +426,54 @@ def test_failed_start_leaves_nothing_behind(start: StartServer, tmp_path: Path) 
         start(tls=amsync.TLSConfig(cert, cert))
     assert server_threads() == []
     assert not (tmp_path / "data").exists()
+
+
+def test_server_that_fails_inside_says_closed_and_can_be_closed(
+    start: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail = threading.Event()
+
+    async def ticks(_worker: Worker) -> None:
+        while not fail.is_set():
+            await asyncio.sleep(0.01)
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(Worker, "_ticks", ticks)
+    server = start(admin_port=0)
+    document_id = server.create_document(data={"n": 1})
+    client = RawClient(server.url)
+    client.join()
+
+    fail.set()
+
+    eventually(lambda: "not running" in repr(server))
+    with pytest.raises(ServerClosed):
+        server.list_documents()
+    client.wait_closed()
+    client.close()
+    server.close()
+    assert [r.levelname for r in caplog.records if r.name == "amsync"] == ["CRITICAL"]
+
+    monkeypatch.undo()
+    assert start().list_documents() == [document_id]
+
+
+def test_program_that_forgets_to_close_ends(tmp_path: Path) -> None:
+    program = (
+        "import sys, amsync\n"
+        "server = amsync.Server(data_dir=sys.argv[1]).start()\n"
+        "print(server.create_document(data={'kept': True}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program, str(tmp_path / "data")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with Server(data_dir=tmp_path / "data") as server:
+        assert server.list_documents() == [done.stdout.strip()]
 
 
 def test_alias_makes_a_server(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import amsync
 from amsync import ConfigError, Limits, Server, Share
+from amsync._automerge import Replica
 from amsync.gateway.limits import anonymous_limits
 from support.rawclient import RawClient, refused
 
@@ -370,6 +371,38 @@ class TestShare:
                 if names(client.frames[-1], client.replica.heads()):
                     break
             assert server.get_document(document_id).value == {"n": number}  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize("had_it", [True, False])
+    def test_regained_access_brings_the_document_by_itself(
+        self, start: StartServer, had_it: bool
+    ) -> None:
+        """automerge-repo asks once per connection: who was refused does not ask again."""
+        answers = Answers(Share.ALLOW if had_it else Share.DENY)
+        server = start(share=answers)
+        document_id = server.create_document(data={"n": 1})
+        with ReplicaClient(server.url, document_id, peer_id="alice") as client:
+            if had_it:
+                client.wait_value({"n": 1})
+                answers.answer = Share.DENY
+                server.refresh_access()
+            client.wait(lambda: client.unavailable == 1)
+            server.apply_changes(document_id, edited(server, document_id, "later", 2))
+            client.listen(0.1)
+            assert "later" not in str(client.replica.value())
+
+            answers.answer = Share.ALLOW
+            server.refresh_access()
+
+            client.wait_value({"n": 1, "later": 2})
+
+
+def edited(server: Server, document_id: str, key: str, value: int) -> bytes:
+    """One edit on top of what the server has."""
+    view = server.get_document(document_id)
+    assert view is not None
+    replica = Replica.load(view.saved)
+    replica.put(key, value)
+    return b"".join(replica.changes())
 
 
 class TestSafeBind:

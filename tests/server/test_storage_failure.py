@@ -20,6 +20,7 @@ import amsync
 from amsync import Server, node
 from amsync._automerge import Replica, build_document
 from amsync.storage import open_store
+from amsync.worker.engine import NativeCodec
 from support.memfs import KEEP_EVERYTHING, MemoryFileSystem
 
 from .replicas import ReplicaClient, eventually, names, samples
@@ -171,7 +172,7 @@ def test_acknowledged_edits_survive_a_kill_after_failures(disk: Disk, server: Se
     for name, data in image.items():
         if name != ".amsync/lock":
             killed.put(ROOT / name, data)
-    store = open_store(ROOT, codec=node.NativeCodec(), files=killed)
+    store = open_store(ROOT, codec=NativeCodec(), files=killed)
     blobs = b"".join(store.load(document_id).blobs)
     store.close()
 

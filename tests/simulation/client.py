@@ -134,7 +134,9 @@ class Client:
             copy.replica.put(key, f"{self.peer_id} {copy.edits}")
         made = [head for head in copy.replica.heads() if head not in before]
         if self.is_joined:
-            if copy.has_spoken:
+            if copy.has_spoken and self._random.random() < 0.2:
+                self._push(document_id, "sync")
+            elif copy.has_spoken:
                 self._push_later(document_id)
             else:
                 self._begin(document_id)
@@ -216,7 +218,7 @@ class Client:
                     copy.replica.connect(SERVER, copy.state)
                     copy.has_spoken = True
                 copy.replica.receive(SERVER, message)
-                copy.was_refused = False
+                copy.was_refused = copy.was_refused and not copy.replica.heads()
                 self._push_later(document_id)
             case "doc-unavailable":
                 document_id = DocumentId(str(frame["documentId"]))

@@ -7,15 +7,16 @@ the loops around them (`Worker._read`, `_steps`, `_ticks`; `Router._append_all`,
 ones; a commit takes time before it begins, and once more before it is known.
 """
 
+import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
-import asyncio
+import cbor2
 
 import amsync.worker.worker as worker_module
 from amsync.bus import MemoryBus, gateway_stream
@@ -27,8 +28,8 @@ from amsync.gateway.session import CloseReason, PeerSession
 from amsync.ids import DocumentId
 from amsync.metrics import Metrics
 from amsync.protocol.access import Access, Grant
-from amsync.protocol.envelope import Call, Reply, SyncOut, UnavailableOut, unpack_outbound
-from amsync.storage import Store, WalBatch, open_store
+from amsync.protocol.envelope import Call, SyncIn, UnavailableOut, unpack_outbound
+from amsync.storage import LoadedDocument, Store, WalBatch, open_store
 from amsync.worker.engine import NativeCodec, NativeFactory
 from amsync.worker.ports import Effects, EngineBroken, EngineDocument, EngineOutcome
 from amsync.worker.shard import Shard
@@ -135,8 +136,14 @@ class WatchedFactory(NativeFactory):
 class SlowStore:
     """The store; a commit takes simulated time before it is durable and before that is known."""
 
-    def __init__(self, store: Store, random: Random, slowness: float) -> None:
+    def __init__(self, store: Store, random: Random, slowness: float, oracle: Oracle) -> None:
         self._store, self._random, self._slowness = store, random, slowness
+        self._oracle = oracle
+
+    def load(self, document_id: DocumentId) -> LoadedDocument:
+        loaded = self._store.load(document_id)
+        self._oracle.was_loaded(document_id, loaded.blobs)
+        return loaded
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -154,7 +161,7 @@ class SimulatedWorker(Worker):
     def __init__(self, server: "Server", gateways: Sequence[str]) -> None:
         super().__init__(
             server.bus,
-            cast(Store, SlowStore(server.store, server.random, server.plan.commit_seconds)),
+            cast(Store, SlowStore(server.store, server.random, server.plan.commit_seconds, server.oracle)),
             cast(Metrics, server.metrics),
             WorkerOptions(
                 auto_create=server.plan.auto_create, idle_seconds=server.plan.idle_seconds
@@ -279,11 +286,24 @@ class SimulatedConnection:
         self._gateway = gateway
         self._closing = False
         self._has_ended = False
+        self._came: dict[str, deque[bytes]] = {}
         self.heard_at = self.pinged_at = self.connected_at = gateway.now()
 
     def receive(self, frame: bytes) -> None:
         self.heard_at = self._gateway.now()
+        if not self._closing:
+            fields = cbor2.loads(frame)
+            if fields["type"] in ("sync", "request"):
+                self._came.setdefault(fields["documentId"], deque()).append(fields["data"])
         self._gateway.received(cast(ClientConnection, self), frame)
+
+    def forwarded(self, item: SyncIn) -> None:
+        """A sync message goes on to its shard: behind those that came before it."""
+        came = self._came.get(item.document_id, ())
+        while came:
+            if came.popleft() == item.data:
+                return
+        raise Violation(f"a sync message of connection {self.number} is forwarded out of turn")
 
     def send(self, shared: bytes, suffix: bytes, *, droppable: bool) -> bool:
         if self._closing:
@@ -334,7 +354,7 @@ class Policy:
         return self._grant(peer_id, document_id)
 
     async def ask(self, peer_id: str, document_ids: Sequence[DocumentId]) -> list[Grant]:
-        await Pause(self._server.random.random() * 0.1)
+        await Pause(self._server.random.random() * self._server.plan.ask_seconds)
         return [self._grant(peer_id, document_id) for document_id in document_ids]
 
     def refresh(self) -> None:
@@ -373,6 +393,14 @@ class SimulatedGateway(Gateway):
         self._asks = cast(asyncio.TaskGroup, SimpleNamespace(create_task=self._in_background))
         self._router._wake = cast(asyncio.Event, Hook(self._append_soon))
         self._router._reader.on_ready = self._read_soon  # type: ignore[attr-defined]
+        forward = self._router.forward
+
+        def watched(shard: int, item: Any, connection: int, size: int) -> None:
+            if isinstance(item, SyncIn):
+                cast(SimulatedConnection, self._connections[connection]).forwarded(item)
+            forward(shard, item, connection, size)
+
+        self._router.forward = watched  # type: ignore[method-assign]
         self._appends = self._reads = False
 
     def now(self) -> float:

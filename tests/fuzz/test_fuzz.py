@@ -1,0 +1,90 @@
+"""Replays the corpora and a little more; the fuzzers themselves run in `make test-all`."""
+
+import importlib.util
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from . import fuzz_codec, fuzz_document, fuzz_session
+
+HERE = Path(__file__).parent
+CORPUS = HERE / "corpus"
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "codec": fuzz_codec.one_input,
+    "session": fuzz_session.one_input,
+    "document": fuzz_document.one_input,
+}
+SECONDS = 60
+
+
+def files_of(target: str) -> list[Path]:
+    return sorted((CORPUS / target).iterdir())
+
+
+@pytest.mark.parametrize(
+    ("target", "file"),
+    [(target, file) for target in TARGETS for file in files_of(target)],
+    ids=lambda value: value.name if isinstance(value, Path) else value,
+)
+def test_corpus(target: str, file: Path) -> None:
+    TARGETS[target](file.read_bytes())
+
+
+@pytest.mark.parametrize("target", ["codec", "session"])
+def test_flipped_and_cut_inputs(target: str) -> None:
+    chance = random.Random(1)
+    seeds = [file.read_bytes() for file in files_of(target)]
+    for _ in range(3000):
+        data = bytearray(chance.choice(seeds))
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(len(data) + 1)
+            data[at : at + chance.randrange(3)] = chance.randbytes(chance.randrange(3))
+        TARGETS[target](bytes(data))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_sync_messages(seed: int) -> None:
+    chance = random.Random(seed)
+    corpus = [file.read_bytes() for file in files_of("document")]
+    for _ in range(700):
+        fuzz_document.fuzz(corpus, chance)
+
+
+def test_corpus_is_small() -> None:
+    """It lies in the repository; what a fuzzer finds is minimized before it is added."""
+    sizes = [file.stat().st_size for target in TARGETS for file in files_of(target)]
+    assert max(sizes) < 64 * 1024
+    assert sum(sizes) < 256 * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None, reason="atheris is not installed (extra `fuzz`)"
+)
+@pytest.mark.parametrize("target", ["codec", "session"])
+def test_guided_fuzzing(target: str, tmp_path: Path) -> None:
+    run_to_end(tmp_path, str(HERE / "run.py"), target, str(SECONDS))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 60)
+def test_fuzzing_of_documents(tmp_path: Path) -> None:
+    run_to_end(tmp_path, str(HERE / "fuzz_document.py"), str(SECONDS))
+
+
+def run_to_end(directory: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS + 50,
+        check=False,
+    )
+    found = {file.name: file.read_bytes().hex() for file in directory.glob("*-*")}
+    assert (done.returncode, found) == (0, {}), (done.stdout + done.stderr)[-6000:]

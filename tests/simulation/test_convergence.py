@@ -1,0 +1,21 @@
+"""The simulated network holds what the server promises, for 2,000 seeds.
+
+A seed that fails is run alone, and told in full, by `python -m simulation SEED` in tests/.
+"""
+
+import pytest
+
+from .network import run_seed
+
+SEEDS = 2_000
+CASES = 20
+
+
+@pytest.mark.parametrize("case", range(CASES))
+def test_network_converges_and_loses_nothing(case: int) -> None:
+    for seed in range(case, SEEDS, CASES):
+        try:
+            run_seed(seed)
+        except Exception as error:
+            error.add_note(f"seed {seed}; alone: cd tests && python -m simulation {seed}")
+            raise
