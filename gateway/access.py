@@ -11,13 +11,13 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from amsync.errors import ConfigError
+from amsync.gateway.threads import DaemonThreads
 from amsync.ids import DocumentId
 from amsync.metrics import Metrics
-from amsync.protocol.access import Access, Grant, Share, grant_of
+from amsync.protocol.access import Grant, Share, grant_of
 
 log = logging.getLogger("amsync.gateway")
 
@@ -25,6 +25,7 @@ LIFETIME_SECONDS = 30.0
 TIMEOUT_SECONDS = 10.0
 MAX_REMEMBERED = 100_000
 MAX_AT_ONCE = 16
+MAX_OF_ONE_PEER = 4
 
 ShareCallable = Callable[..., Any]
 """(client_id, document_id) or (client_id, document_id, identity) -> Share, plain or async."""
@@ -68,6 +69,14 @@ def _takes_identity(share: ShareCallable) -> bool:
     )
 
 
+class _Place:
+    """The turn of one peer: a few of its documents at a time, so that others get theirs."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Semaphore(MAX_OF_ONE_PEER)
+        self.users = 0
+
+
 class AccessPolicy:
     """Decides on (peer, document); see the module's text.
 
@@ -87,8 +96,9 @@ class AccessPolicy:
         self._metrics = metrics
         self._lifetime, self._timeout, self._clock = lifetime_seconds, timeout_seconds, clock
         self._remembered: OrderedDict[tuple[str, DocumentId], Grant] = OrderedDict()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = DaemonThreads(MAX_AT_ONCE, "amsync-share")
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
+        self._of_peers: dict[str, _Place] = {}
         self._generation = 0
         self.may_announce = share is Share.ANNOUNCE or not isinstance(share, Share)
 
@@ -101,7 +111,14 @@ class AccessPolicy:
 
     async def ask(self, peer_id: str, document_ids: Sequence[DocumentId]) -> list[Grant]:
         """Decide on documents, in order; never raises but when cancelled."""
-        return await asyncio.gather(*(self._ask(peer_id, d) for d in document_ids))
+        place = self._of_peers.setdefault(peer_id, _Place())
+        place.users += 1
+        try:
+            return await asyncio.gather(*(self._ask(place, peer_id, d) for d in document_ids))
+        finally:
+            place.users -= 1
+            if place.users == 0:
+                self._of_peers.pop(peer_id, None)
 
     def refresh(self) -> None:
         """Forget every remembered decision, also those that are being made."""
@@ -109,22 +126,23 @@ class AccessPolicy:
         self._remembered.clear()
 
     def close(self) -> None:
-        """Let go of the threads; a callable that hangs is left behind."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        """Let go of the threads; one whose callable hangs ends with the process."""
+        self._threads.close()
 
-    async def _ask(self, peer_id: str, document_id: DocumentId) -> Grant:
-        generation = self._generation
-        async with self._places:
-            known = self.decide(peer_id, document_id)
-            if known is not None:
-                return known
-            share = await self._call(peer_id, document_id)
+    async def _ask(self, place: _Place, peer_id: str, document_id: DocumentId) -> Grant:
+        async with place.turn, self._places:
+            while True:
+                known = self.decide(peer_id, document_id)
+                if known is not None:
+                    return known
+                generation = self._generation
+                share = await self._call(peer_id, document_id)
+                if generation == self._generation:
+                    break  # else it may have answered by what is no longer true
         grant = grant_of(share, expires_at=self._clock() + self._lifetime)
-        if generation == self._generation:
-            self._remembered[peer_id, document_id] = grant
-            while len(self._remembered) > MAX_REMEMBERED:
-                self._remembered.popitem(last=False)
+        self._remembered[peer_id, document_id] = grant
+        while len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
         return grant
 
     async def _call(self, peer_id: str, document_id: DocumentId) -> Share:
@@ -154,16 +172,10 @@ class AccessPolicy:
             getattr(share, "__call__", None)  # noqa: B004 - an instance with an async __call__
         ):
             return await share(*arguments)
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(MAX_AT_ONCE, thread_name_prefix="amsync-share")
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._threads, lambda: share(*arguments))
+        answer = await self._threads.run(lambda: share(*arguments))
         return await answer if inspect.isawaitable(answer) else answer
 
     def _refuse(self, label: str, what: str) -> Share:
         self._metrics.count("share_refused", label)
         log.warning("share callable failed; access is refused", extra={"what": what})
         return Share.DENY
-
-
-__all__ = ["Access", "AccessPolicy", "ShareCallable", "parse_share"]

@@ -91,6 +91,9 @@ class ClientConnection(asyncio.Protocol):
         self._fragments: bytearray | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
+        self._sent_bytes = 0
+        self._taken_bytes = 0
+        self._largest_unsent = 0
         self._paused = False
         self._closing = False
 
@@ -212,7 +215,10 @@ class ClientConnection(asyncio.Protocol):
         if self._closing or self._transport is None:
             return False
         unsent = self.unsent_bytes
-        if unsent > self._limits.outbound_bytes:
+        if unsent == 0:
+            self._largest_unsent = 0
+        # One message may be larger than the bound; what comes behind it must fit by itself.
+        if unsent - self._largest_unsent > self._limits.outbound_bytes:
             self.abort(CloseReason.SLOW.label)
             return False
         if droppable and unsent > self._limits.outbound_bytes // 4:
@@ -225,7 +231,16 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._out.append(b"".join((_frame_head(length), shared, suffix)))
         self._out_bytes += length + 10
+        self._sent_bytes += length + 10
+        self._largest_unsent = max(self._largest_unsent, length)
         return True
+
+    def note_progress(self, now: float) -> None:
+        """Output that the network has taken is a sign of life too: a pong waits behind it."""
+        taken = self._sent_bytes - self.unsent_bytes
+        if taken > self._taken_bytes and self.unsent_bytes:
+            self.heard_at = now
+        self._taken_bytes = taken
 
     def flush(self) -> None:
         """Hand what was queued in this loop turn to the transport, in one write."""

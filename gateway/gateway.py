@@ -190,6 +190,14 @@ class Gateway:
         await self._all_gone()
         return await self._router.flush()
 
+    def abandon(self) -> None:
+        """Cut every socket and stop listening: nobody is behind us any more."""
+        self._draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections.values()):
+            connection.abort("failed")
+
     async def _all_gone(self) -> None:
         while self._connections:
             self._one_ended.clear()
@@ -459,6 +467,7 @@ class Gateway:
             return
         session.recheck(now)
         self._carry_out(connection)
+        connection.note_progress(now)
         if connection.is_paused:
             return
         if now - connection.heard_at > SILENCE_SECONDS:

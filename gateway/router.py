@@ -36,6 +36,7 @@ class _Outgoing:
 
     items: list[Inbound] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    packed: tuple[bytes, list[tuple[int, int]]] | None = None
     in_flight: deque[tuple[Position, list[tuple[int, int]]]] = field(default_factory=deque)
     epoch: int = 0
     sequence: int = 0
@@ -109,19 +110,24 @@ class Router:
 
     async def _append(self, shard: int) -> bool:
         outgoing = self._shards[shard]
-        items, sizes = outgoing.items, outgoing.sizes
-        outgoing.items, outgoing.sizes = [], []
-        data = pack_inbound(self._incarnation, outgoing.sequence + 1, time.time(), items)
+        if outgoing.packed is None:
+            items, sizes = outgoing.items, outgoing.sizes
+            outgoing.items, outgoing.sizes = [], []
+            outgoing.sequence += 1
+            data = pack_inbound(self._incarnation, outgoing.sequence, time.time(), items)
+            outgoing.packed = (data, sizes)
+        data, sizes = outgoing.packed
         try:
             position = await self._bus.append(shard_stream(self._prefix, shard), data)
         except BusFull:
-            outgoing.items, outgoing.sizes = items + outgoing.items, sizes + outgoing.sizes
-            return False
-        outgoing.sequence += 1
+            return False  # the packed entry is tried again, under its sequence
+        outgoing.packed = None
         self._positions[shard] = position
         if sizes:
             outgoing.in_flight.append((position, sizes))
-        if not outgoing.items:
+        if outgoing.items:
+            self._wake.set()
+        else:
             self._dirty.discard(shard)
         return True
 

@@ -65,6 +65,7 @@ from amsync.protocol.messages import (
     Spelling,
     Sync,
 )
+from amsync.protocol.sync import names_no_heads
 
 MAX_JOIN_BYTES = 64 * 1024
 MAX_SUBSCRIPTIONS = 1_000
@@ -78,6 +79,7 @@ class OpenDocument:
     shard: int
     grant: Grant | None = None
     asking: bool = False
+    exists: bool = False
     reserved_creation: bool = False
     queue: deque[tuple[Message, int]] = field(default_factory=deque)
 
@@ -185,6 +187,9 @@ class PeerSession:
     def disconnected(self) -> None:
         """The socket is gone: tell every shard that knows the connection."""
         self._state = _State.CLOSED
+        for document in self._documents.values():
+            if document.reserved_creation:
+                self._creations.give_back()
         for shard in sorted(self._shards):
             self._effects.append(Forward(shard, Close(self.connection), 0))
         self._shards.clear()
@@ -230,14 +235,22 @@ class PeerSession:
             document = self._documents.get(item.document_id)
             if document is None or (document.grant and document.grant.access == Access.NONE):
                 return  # access was lost while this was on its way
-            if document.reserved_creation and isinstance(item, SyncOut | UnavailableOut):
-                document.reserved_creation = False
-                if not (isinstance(item, SyncOut) and item.created):
-                    self._creations.give_back()
+            self._account(document, item)
             if document.spelling != item.document_id:
                 shared = encode(item, self._settings.server_peer_id, document.spelling)
         droppable = isinstance(item, EphemeralOut)
         self._effects.append(Send(MESSAGE_TYPES[type(item)], shared, droppable))
+
+    def _account(self, document: OpenDocument, item: Addressed) -> None:
+        """Settle a reserved creation: the document was made for us, was there, or isn't."""
+        if isinstance(item, SyncOut):
+            if names_no_heads(item.data):
+                return  # it asks for what the client has offered: not settled yet
+            document.exists = True
+        if document.reserved_creation and isinstance(item, SyncOut | UnavailableOut):
+            document.reserved_creation = False
+            if not (isinstance(item, SyncOut) and item.created):
+                self._creations.give_back()
 
     def offered(self, shard: int, offer: Offer) -> None:
         """A shard has documents that the client could be told of."""
@@ -307,7 +320,7 @@ class PeerSession:
             return
         match message:
             case RemoteSubscriptionChange():
-                self._subscribe(message)
+                self._subscribe(message, size)
             case Leave() | PeerError():
                 self._count("peer_error" if isinstance(message, PeerError) else "leave")
             case Ephemeral() if not self._is_new(message):
@@ -387,9 +400,9 @@ class PeerSession:
             self._count("access_denied")
             self._refuse(message, document.spelling)
             return
-        for item in self._items(document_id, document, message, access, now):
+        for number, item in enumerate(self._items(document_id, document, message, access, now)):
             self._introduce(document.shard)
-            self._effects.append(Forward(document.shard, item, size))
+            self._effects.append(Forward(document.shard, item, size if number == 0 else 0))
 
     def _items(
         self,
@@ -436,28 +449,31 @@ class PeerSession:
                 return []
 
     def _reserve(self, document: OpenDocument, now: float) -> bool:
-        if document.reserved_creation:
+        if document.exists or document.reserved_creation:
             return True
         document.reserved_creation = self._creations.take(now)
         if not document.reserved_creation:
             self._count("creation_rate")
         return document.reserved_creation
 
-    def _subscribe(self, message: RemoteSubscriptionChange) -> None:
-        if len(self._subscriptions.keys() | set(message.add)) > MAX_SUBSCRIPTIONS:
+    def _subscribe(self, message: RemoteSubscriptionChange, size: int) -> None:
+        known = self._subscriptions
+        add = tuple(dict.fromkeys(s for s in message.add if s not in known))
+        remove = tuple(dict.fromkeys(s for s in message.remove if s in known))
+        if len(known) + len(add) > MAX_SUBSCRIPTIONS:
             self._count("too_many_subscriptions")
             return
-        for storage_id in message.add:
-            self._subscriptions[storage_id] = None
-        for storage_id in message.remove:
-            self._subscriptions.pop(storage_id, None)
+        if not add and not remove:
+            return
+        known.update(dict.fromkeys(add))
+        for storage_id in remove:
+            del known[storage_id]
         count = self._settings.shard_count
-        speakers = {shard_of_storage(s, count) for s in (*message.add, *message.remove)}
-        for shard in sorted(speakers):
+        for shard in sorted({shard_of_storage(s, count) for s in (*add, *remove)}):
             self._introduce(shard)
-        item = SubscribeIn(self.connection, message.add, message.remove)
-        for shard in sorted(self._shards):
-            self._effects.append(Forward(shard, item, 0))
+        item = SubscribeIn(self.connection, add, remove)
+        for shard in sorted(self._shards):  # each copy counts against the connection's bound
+            self._effects.append(Forward(shard, item, size))
 
     # -- access
 

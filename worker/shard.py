@@ -43,6 +43,9 @@ from amsync.worker.synchronizer import DocumentSynchronizer
 OFFER_BATCH = 50
 OFFER_TIMEOUT_SECONDS = 10.0
 IDLE_SECONDS = 30.0
+MAX_REPORTED_HEADS = 100
+MAX_CLOCK_AHEAD_MS = 24 * 3600 * 1000
+"""A report from further in the future would mute its storage id until then."""
 
 
 @dataclass(slots=True)
@@ -98,6 +101,7 @@ class Shard:
         self._dirty: dict[DocumentId, DocumentSynchronizer] = {}
         self._next_number = 1
         self._list_for: set[Address] = set()
+        self._listed_for: set[Address] = set()
 
     def effects(self) -> Effects:
         """An empty effects object for one step."""
@@ -140,9 +144,9 @@ class Shard:
             document, lambda: document.loaded(engine, is_stored, effects, now), effects, now
         )
 
-    def load_failed(self, document_id: DocumentId, now: float) -> None:
+    def load_failed(self, document_id: DocumentId, effects: Effects, now: float) -> None:
         """The shell could not read a document; it is tried again after a while."""
-        self.documents[document_id].load_failed(now)
+        self.documents[document_id].load_failed(effects, now)
 
     def load_broken(self, document_id: DocumentId, effects: Effects, now: float) -> None:
         """The document can't be opened whatever we try: everybody gets doc-unavailable."""
@@ -168,11 +172,16 @@ class Shard:
             document, lambda: document.deletion_finished(error, effects, now), effects, now
         )
 
+    def listing_started(self) -> None:
+        """The shell begins to list the stored documents, for all who have asked until now."""
+        self._listed_for |= self._list_for
+        self._list_for = set()
+
     def listed(self, document_ids: Iterable[DocumentId], effects: Effects, now: float) -> None:
         """The stored documents of this shard, as asked for with `Effects.listing`."""
         document_ids = list(document_ids)
-        waiting, self._list_for = self._list_for, set()
-        for address in waiting & self.connections.keys():
+        waiting, self._listed_for = self._listed_for, set()
+        for address in sorted(waiting & self.connections.keys()):
             connection = self.connections[address]
             connection.to_offer.extend(document_ids)
             self._offer_more(connection, effects, now)
@@ -242,7 +251,7 @@ class Shard:
             case SubscribeIn():
                 self._subscribe(connection, item.add, item.remove, effects)
             case HeadsIn():
-                self._reported(connection, item, effects)
+                self._reported(connection, item, effects, now)
             case OfferDone():
                 connection.offer_open = False
                 connection.offered_at = now
@@ -370,17 +379,32 @@ class Shard:
                 if connection.wants_announcements:
                     connection.to_offer.append(document.document_id)
                     self._offer_more(connection, effects, now)
+        passed_over, document.not_greeted = document.not_greeted, []
+        for address in passed_over:
+            if address in self.connections:
+                self.connections[address].unanswered.discard(document.document_id)
+                self._offer_more(self.connections[address], effects, now)
         seen, document.peer_heads = document.peer_heads, []
         for peer, heads in seen:
             if peer.storage_id is None:
                 continue
             texts = [base58check_encode(head) for head in heads]
-            now_ms = self._wall_ms + int(now * 1000)
-            known = self._gossip.observe(document.document_id, peer.storage_id, texts, now_ms)
+            known = self._gossip.observe(
+                document.document_id, peer.storage_id, texts, self._now_ms(now)
+            )
             if known is not None:
                 self._tell(document.document_id, peer.storage_id, known, peer.address, effects)
 
     # -- remote heads
+
+    def _now_ms(self, now: float) -> int:
+        return self._wall_ms + int(now * 1000)
+
+    def _may_read(self, connection: Connection, document_id: DocumentId) -> bool:
+        """The connection has the document open, and did not lose access to it."""
+        document = self.documents.get(document_id)
+        peer = document.peers.get(connection.address) if document is not None else None
+        return peer is not None and peer.access > Access.NONE
 
     def _subscribe(
         self,
@@ -393,6 +417,8 @@ class Shard:
         gone = self._gossip.unsubscribe(connection.address, remove)
         self._pass_on(fresh, gone, effects)
         for document_id in sorted(connection.documents):
+            if not self._may_read(connection, document_id):
+                continue
             for storage_id, known in self._gossip.known(document_id, add).items():
                 self._send_heads(document_id, storage_id, known, [connection.address], effects)
 
@@ -416,8 +442,14 @@ class Shard:
                 gateway, number = connection.address
                 effects.send(gateway, SubscribeOut([number], add, remove))
 
-    def _reported(self, connection: Connection, item: HeadsIn, effects: Effects) -> None:
-        known = self._gossip.report(item.document_id, item.storage_id, item.heads, item.timestamp)
+    def _reported(
+        self, connection: Connection, item: HeadsIn, effects: Effects, now: float
+    ) -> None:
+        if item.document_id not in self.documents or len(item.heads) > MAX_REPORTED_HEADS:
+            return  # nobody has it open, or this is no honest report
+        latest = self._now_ms(now) + MAX_CLOCK_AHEAD_MS
+        timestamp = min(item.timestamp, latest)
+        known = self._gossip.report(item.document_id, item.storage_id, item.heads, timestamp)
         if known is not None:
             self._tell(item.document_id, item.storage_id, known, connection.address, effects)
 
@@ -433,7 +465,7 @@ class Shard:
             connection = self.connections.get(address)
             if connection is None or connection.storage_id == storage_id:
                 return False
-            return document_id in connection.documents
+            return self._may_read(connection, document_id)
 
         addresses = self._gossip.subscribers(storage_id, has_open, source)
         self._send_heads(document_id, storage_id, known, addresses, effects)

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from amsync.errors import InvalidDocument
+from amsync.errors import StorageError
 from amsync.ids import DocumentId
 from amsync.protocol.access import Access
 from amsync.protocol.envelope import (
@@ -41,6 +41,7 @@ from amsync.protocol.envelope import (
     UnavailableIn,
     UnavailableOut,
 )
+from amsync.protocol.sync import names_no_heads
 from amsync.worker import calls
 from amsync.worker.peers import (
     LONGEST_SILENCE_SECONDS,
@@ -59,6 +60,8 @@ from amsync.worker.ports import (
 )
 
 LOAD_RETRY_SECONDS = 1.0
+LOAD_RETRY_DOUBLINGS = 6
+LOADS_UNTIL_REFUSED = 3
 BREAKS_UNTIL_BLOCKED = 3
 INLINE_BYTES = 32 * 1024
 INLINE_CHANGES = 4_000
@@ -73,11 +76,6 @@ class State(enum.Enum):
     READY = "ready"
     BUSY = "busy"
     BLOCKED = "blocked"
-
-
-def names_no_heads(message: bytes) -> bool:
-    """Tell whether a sync message says that its sender has nothing (PROTOCOL 5.1)."""
-    return len(message) > 1 and message[1] == 0
 
 
 @dataclass
@@ -102,8 +100,11 @@ class DocumentSynchronizer:
     _unsaved: list[bytes] = field(default_factory=list)
     _breaks: int = 0
     _retry_at: float = 0.0
+    _load_failures: int = 0
     peer_heads: list[tuple[Peer, list[bytes]]] = field(default_factory=list)
     """Heads that peers with a storage id were seen to have; the shard takes and clears them."""
+    not_greeted: list[Address] = field(default_factory=list)
+    """Who was to be told of the document, and won't be; the shard takes and clears them."""
 
     # -- what the shard calls
 
@@ -147,7 +148,13 @@ class DocumentSynchronizer:
             self._admit(peer, reset=True)
         if forgiven:
             self._sync([], [peer.number for peer in forgiven], (), effects, now)
+        if self._load_failures > 0 and self.wants_run(now):
+            self.state = State.LOADING
+            effects.loads.append(self.document_id)
         while self._inbox:
+            if self._load_failures >= LOADS_UNTIL_REFUSED and self.state is State.COLD:
+                self._refuse_all(effects)
+                return
             if self.state is State.COLD and not self._needs_content(self._inbox[0]):
                 self._single(self._inbox.popleft(), effects, now)
                 continue
@@ -169,6 +176,7 @@ class DocumentSynchronizer:
         self._engine = engine or self.factory.new()
         self._heads = tuple(self._engine.heads())
         self.state = State.READY
+        self._load_failures = 0
         returning = [peer for peer in self.peers.values() if peer.in_engine]
         for peer in returning:
             peer.in_engine = False
@@ -177,10 +185,22 @@ class DocumentSynchronizer:
             self._sync([], [], (), effects, now)
         self.run(effects, now)
 
-    def load_failed(self, now: float) -> None:
-        """The volume could not be read; try again a little later, the inbox waits."""
+    def load_failed(self, effects: Effects, now: float) -> None:
+        """The volume could not be read; try again a little later.
+
+        At first the inbox waits. A failure that lasts must not hold up the shard's stream, and
+        with it everybody who shares the shard: then those who wait are told doc-unavailable,
+        and greeted with a reset when the document can be read again.
+        """
         self.state = State.COLD
-        self._retry_at = now + LOAD_RETRY_SECONDS
+        self._load_failures += 1
+        delay = LOAD_RETRY_SECONDS * 2 ** min(self._load_failures - 1, LOAD_RETRY_DOUBLINGS)
+        self._retry_at = now + delay
+        if self._load_failures >= LOADS_UNTIL_REFUSED:
+            effects.count("documents_unreadable")
+            self._refuse_all(effects)
+            for peer in self.peers.values():
+                peer.in_engine, peer.needs_reset = False, True
 
     def load_broken(self, effects: Effects, now: float) -> None:
         """What is stored can't be opened; trying again would not help."""
@@ -254,7 +274,8 @@ class DocumentSynchronizer:
     def wants_run(self, now: float) -> bool:
         """A load failed and may now be tried again, or a peer's silence is over."""
         if self.state is State.COLD:
-            return bool(self._inbox) and now >= self._retry_at
+            unread = bool(self._inbox) or (self._load_failures > 0 and bool(self.peers))
+            return unread and now >= self._retry_at
         return bool(self._forgiven(now))
 
     def _forgiven(self, now: float) -> list[Peer]:
@@ -378,7 +399,10 @@ class DocumentSynchronizer:
 
     def _greet(self, address: Address, item: Greet) -> int | None:
         peer = self.peers.get(address)
-        if peer is None or peer.in_engine or self.deleted or not self._heads:
+        if peer is None:
+            return None
+        if peer.in_engine or self.deleted or not self._heads:
+            self.not_greeted.append(address)
             return None
         peer.access = item.access
         self._admit(peer, reset=False)
@@ -549,7 +573,7 @@ class DocumentSynchronizer:
             if isinstance(waiting.item, SyncIn | Greet):
                 self._unavailable([waiting.address], effects)
             elif isinstance(waiting.item, Call):
-                error = InvalidDocument("the document broke the engine and is blocked")
+                error = StorageError(f"document {self.document_id} can't be opened; see the log")
                 calls.reply(waiting, waiting.item, error, b"", effects)
             elif isinstance(waiting.item, Close) and waiting.address in self.peers:
                 self._remove(self.peers[waiting.address])

@@ -27,7 +27,10 @@ from amsync.worker.shard import Shard
 
 log = logging.getLogger("amsync.worker")
 
-STEP_BYTES = 8 * 1024 * 1024
+STEP_BYTES = 64 * 1024
+"""Input of one step; small, so that a burst of one client leaves turns to the others."""
+
+STEP_SECONDS = 0.02
 ENTRY_BYTES = 8 * 1024 * 1024
 PROGRESS_BYTES = 64 * 1024
 TICK_SECONDS = 1.0
@@ -90,6 +93,7 @@ class Worker:
         self._owed: dict[str, dict[int, Position]] = {}
         self._owed_bytes = 0
         self._listing = False
+        self._list_again = False
         self.storage_trouble: str | None = None
 
     def open_shard(self, number: int, epoch: int) -> None:
@@ -141,6 +145,7 @@ class Worker:
             self._wake.clear()
             await self._step(time.monotonic())
             self._stepped.set()
+            await asyncio.sleep(0)  # sockets have a turn even if there was nothing to wait for
 
     async def _step(self, now: float) -> None:
         effects: dict[int, Effects] = {}
@@ -159,8 +164,11 @@ class Worker:
             self._owed.setdefault(decoded.sender, {})[shard.number] = entry.position
             self._owed_bytes += len(entry.data)
         self._room.set()
-        while self._results:
+        until = time.monotonic() + STEP_SECONDS
+        while self._results and time.monotonic() < until:
             self._results.popleft()(effects, now)
+        if self._results:
+            self._wake.set()
         for shard in touched:
             shard.run(effects[shard.number], now)
         await self._carry_out(effects)
@@ -295,9 +303,18 @@ class Worker:
                 )
 
             self._in_thread(self._threads, perform, job.document_id)
-        if effects.listing and not self._listing:
-            self._listing = True
-            self._in_thread(self._threads, self._list, DocumentId(""))
+        if effects.listing:
+            self._list_soon()
+
+    def _list_soon(self) -> None:
+        """List the volume for the shards that have asked; again if they ask meanwhile."""
+        if self._listing:
+            self._list_again = True
+            return
+        self._listing, self._list_again = True, False
+        for shard in self._by_number.values():
+            shard.listing_started()
+        self._in_thread(self._threads, self._list, DocumentId(""))
 
     def _shard(self, document_id: DocumentId) -> Shard:
         return self._by_number[shard_of(document_id, self._store.volume.shard_count)]
@@ -323,7 +340,9 @@ class Worker:
                 "document can't be read; it is tried again",
                 extra={"document_id": document_id, "error": str(error)},
             )
-            return lambda _effects, now: self._shard(document_id).load_failed(document_id, now)
+            return lambda effects, now: self._shard(document_id).load_failed(
+                document_id, self._effects(effects, self._shard(document_id)), now
+            )
         except Exception:
             self._metrics.storage_errors.inc("load")
             log.exception(
@@ -349,8 +368,13 @@ class Worker:
 
         def tell(effects: dict[int, Effects], now: float) -> None:
             self._listing = False
+            if not isinstance(listed, list):
+                self._metrics.storage_errors.inc("list")
+                log.error("the volume can't be listed; tried again", extra={"error": str(listed)})
+                self._list_again = True
+                return
             by_shard: dict[int, list[DocumentId]] = {}
-            for document_id in listed if isinstance(listed, list) else []:
+            for document_id in listed:
                 number = shard_of(document_id, self._store.volume.shard_count)
                 by_shard.setdefault(number, []).append(document_id)
             for number, shard in self._by_number.items():
@@ -369,6 +393,8 @@ class Worker:
             self._wake.set()
 
     def _tick(self, effects: dict[int, Effects], now: float) -> None:
+        if self._list_again:
+            self._list_soon()
         documents, size = 0, 0
         for shard in self._by_number.values():
             shard.tick(self._effects(effects, shard), now)

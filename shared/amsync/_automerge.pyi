@@ -87,12 +87,13 @@ class Outcome:
 class Document:
     """One open document and the sync state of each of its peers.
 
-    A peer is an int that the caller chooses. Not thread-safe: one call at a time.
+    A peer is an int of 64 bits that the caller chooses. Not thread-safe: one call at a time; a
+    second one raises RuntimeError. Numbers below 1 for `window` or `loop_limit` raise ValueError.
 
     Args of the constructor:
-        window: At most so many unanswered messages with changes per peer; what comes later
+        window: 1 or more. At most so many unanswered messages with changes per peer; what comes later
             is sent as one message when an answer arrives.
-        loop_limit: So many consecutive exchanges without progress renew the state with a reset.
+        loop_limit: 1 or more. So many consecutive exchanges without progress renew the state with a reset.
     """
 
     def __new__(cls, *, window: int = 8, loop_limit: int = 3) -> Document: ...
@@ -139,7 +140,11 @@ class Document:
 
         `hello` names peers (already added) to whom a first message is sent unasked. Peers that
         were added but never spoke nor were greeted get nothing.
-        Raises KeyError for a peer that was not added, EnginePanic.
+        A peer whose message was refused gets nothing in this call, and its state is as before:
+        it stays without an answer to that message. A fault may also name a peer of an earlier
+        batch, whose change had waited for a dependency; that peer gets its messages.
+
+        Raises KeyError for a peer that was not added (nothing was taken then), EnginePanic.
         """
 
     def apply(self, blob: bytes) -> Outcome:

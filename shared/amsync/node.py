@@ -5,6 +5,7 @@ What `Server` and `amsync serve` run. Everything here is async and belongs to th
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import uuid
@@ -169,17 +170,7 @@ class Node:
             ConfigError, VolumeError, OSError: Nothing is left open.
         """
         tls = self.options.tls.server_context() if self.options.tls is not None else None
-        storage_id = self.options.storage_id
-        self.store = await asyncio.to_thread(
-            partial(
-                open_store,
-                Path(self.options.data_dir),
-                codec=NativeCodec(),
-                storage_id=storage_id if isinstance(storage_id, str) else None,
-                ephemeral=isinstance(storage_id, Ephemeral),
-                observe=lambda seconds, _bytes: self.metrics.fsync_seconds.observe(seconds),
-            )
-        )
+        self.store = await self._open_store()
         try:
             volume = self.store.volume
             incarnation = uuid.uuid4().hex
@@ -226,6 +217,30 @@ class Node:
             await self.close()
             raise
 
+    async def _open_store(self) -> Store:
+        storage_id = self.options.storage_id
+        opening = asyncio.create_task(
+            asyncio.to_thread(
+                open_store,
+                Path(self.options.data_dir),
+                codec=NativeCodec(),
+                storage_id=storage_id if isinstance(storage_id, str) else None,
+                ephemeral=isinstance(storage_id, Ephemeral),
+                observe=lambda seconds, _bytes: self.metrics.fsync_seconds.observe(seconds),
+            )
+        )
+        try:
+            store = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread goes on; what it opens must not stay locked.
+            with contextlib.suppress(AmsyncError):
+                (await opening).close()
+            raise
+        if self._closing is not None:
+            await asyncio.to_thread(store.close)
+            raise ServerClosed("the server was closed while it was starting")
+        return store
+
     async def _run(self) -> None:
         assert self._worker is not None
         assert self._gateway is not None
@@ -268,6 +283,8 @@ class Node:
                     await self._worker.settle(positions)
             except TimeoutError:
                 log.error("not everything could be committed before the end; closing all the same")
+        if self._gateway is not None:
+            self._gateway.abandon()
         if self._main is not None:
             self._main.cancel()
             await asyncio.wait([self._main])

@@ -34,7 +34,9 @@ def refused(metrics: Metrics, label: str) -> float:
 
 
 def run(
-    share: Any, scenario: Callable[[AccessPolicy, Metrics, Clock], Coroutine[Any, Any, Any]], **options: Any
+    share: Any,
+    scenario: Callable[[AccessPolicy, Metrics, Clock], Coroutine[Any, Any, Any]],
+    **options: Any,
 ) -> Any:
     async def main() -> Any:
         metrics, clock = Metrics(), Clock()

@@ -1,5 +1,6 @@
 """The session without a socket: every state with every event, order, spelling, limits, access."""
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -407,9 +408,7 @@ def test_size_of_a_message_counts_against_the_connection() -> None:
     assert [forward.size for forward in forwards] == [0, len(frame)]
 
 
-@pytest.mark.parametrize(
-    ("target", "expected"), [("server", None), ("somebody", "somebody")]
-)
+@pytest.mark.parametrize(("target", "expected"), [("server", None), ("somebody", "somebody")])
 def test_broadcast_to_the_server_is_for_all_and_to_a_peer_for_one(
     target: str, expected: str | None
 ) -> None:
@@ -425,7 +424,9 @@ def test_repeated_broadcast_is_dropped_and_gaps_are_normal() -> None:
     passed = []
     for session_id, count in [("s", 1), ("s", 1), ("s", 5), ("s", 4), ("t", 1), ("t", 2)]:
         fields = {**MESSAGES["ephemeral"], "count": count, "sessionId": session_id}
-        passed += [(i.session_id, i.count) for i in forwarded(talk.say("ephemeral", **fields), EphemeralIn)]
+        passed += [
+            (i.session_id, i.count) for i in forwarded(talk.say("ephemeral", **fields), EphemeralIn)
+        ]
 
     assert passed == [("s", 1), ("s", 5), ("t", 1), ("t", 2)]
 
@@ -434,7 +435,9 @@ def test_each_reported_storage_id_is_an_item() -> None:
     talk = Talk()
     heads = {name: {"heads": [name], "timestamp": 5} for name in ("a", "b")}
 
-    items = forwarded(talk.say("remote-heads-changed", documentId=DOCUMENT, newHeads=heads), HeadsIn)
+    items = forwarded(
+        talk.say("remote-heads-changed", documentId=DOCUMENT, newHeads=heads), HeadsIn
+    )
 
     assert items == [HeadsIn(7, DOCUMENT, name, (name,), 5) for name in ("a", "b")]
 
@@ -478,9 +481,7 @@ def test_subscribing_again_to_the_same_takes_no_room() -> None:
 
 # -- spelling
 
-LEGACY = "{:.8}-{:.4}-{:.4}-{:.4}-{:.12}".format(
-    RAW.hex(), RAW.hex()[8:], RAW.hex()[12:], RAW.hex()[16:], RAW.hex()[20:]
-)
+LEGACY = str(uuid.UUID(bytes=RAW))
 SPELLINGS: list[str | bytes] = [DOCUMENT, LEGACY, LEGACY.upper(), RAW, f"automerge:{DOCUMENT}"]
 
 
@@ -812,7 +813,9 @@ def test_shared_body_is_used_when_the_spelling_is_canonical() -> None:
 def test_only_broadcasts_may_be_dropped() -> None:
     talk = in_use()
 
-    assert [e.droppable for e in talk.deliver(EphemeralOut([7], DOCUMENT, "o", "s", 1, b""))] == [True]
+    assert [e.droppable for e in talk.deliver(EphemeralOut([7], DOCUMENT, "o", "s", 1, b""))] == [
+        True
+    ]
     assert [e.droppable for e in talk.deliver(HeadsOut([7], DOCUMENT, "s", [], 1))] == [False]
 
 

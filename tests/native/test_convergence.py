@@ -92,3 +92,8 @@ def play(seed: int) -> None:
 def test_replicas_converge(start: int) -> None:
     for seed in range(start, start + BLOCK):
         play(seed)
+
+
+def test_empty_document_sent_as_a_chunk_is_not_counted_as_unanswered() -> None:
+    """With a window of 1 this peer was held for good."""
+    play(1024)

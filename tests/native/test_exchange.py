@@ -1,6 +1,11 @@
 """Sync with honest peers: what is sent to whom, roles, flow control, resets."""
 
-from amsync._automerge import Document, Replica
+import threading
+import time
+
+import pytest
+
+from amsync._automerge import Document, Replica, build_document
 
 from . import craft
 from .craft import Change
@@ -344,3 +349,29 @@ def test_sizes_grow_with_the_document() -> None:
     document.apply(b"".join(replica.changes()))
     assert document.change_count() == 10
     assert document.size_bytes() > empty + 10 * 100
+
+
+def test_limits_below_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="window=0"):
+        Document(window=0)
+    with pytest.raises(ValueError, match="loop_limit=0"):
+        Document.load([], loop_limit=0)
+
+
+def test_other_threads_run_while_the_engine_works() -> None:
+    data = build_document({"text": "x" * 300_000})
+    ticks, done = [], threading.Event()
+
+    def tick() -> None:
+        while not done.wait(0.001):
+            ticks.append(time.monotonic())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    started = time.monotonic()
+    Document().apply(data)
+    ended = time.monotonic()
+    done.set()
+    thread.join()
+
+    assert sum(started < moment < ended for moment in ticks) >= 3

@@ -344,3 +344,30 @@ def test_edits_at_older_heads_pass() -> None:
     document.apply(b"".join(other.changes()))
 
     assert document.heads() == other.heads()
+
+
+TEXT = bytes.fromhex(
+    "856f4a83b3b22a5700cb010204010101010402020202027616ccaa9f69e51fe630091cc6ba9e83e688be8c08"
+    "a026669e2ab887d8d0aae6b272b43084c211a51cc25dc514df46cc35f18ccd7a0bd48c88b98343b40127b807"
+    "01040305130523024004430256020c010402041104130715082104230834024206560657058001027f000301"
+    "7e010002017e0103020104000200020102010407000304010003040100050201000302007e020102016b7f01"
+    "7400047f0006017b01057b047d0201030402017f0404017d0016000416736461626307000300"
+)
+MARK_BACKWARDS = bytes.fromhex(
+    "856f4a83a0c20450018801027616ccaa9f69e51fe630091cc6ba9e83e688be8c08a026669e2ab887d8d0aae6"
+    "b272b43084c211a51cc25dc514df46cc35f18ccd7a0bd48c88b98343b40127b8040101010102070000010402"
+    "0202020b01020202110413043403420456045702700471027302030103017d0100017d05027b00020102077f"
+    "0302167f007a7a02007f017f017f02"
+)
+
+
+def test_mark_that_ends_before_it_begins_is_refused() -> None:
+    """Found by mutation: it is applied, and the document saves and never loads again."""
+    document, _ = Document.load([TEXT])
+    heads = document.heads()
+
+    with pytest.raises(InvalidChunk, match="mark"):
+        document.apply(MARK_BACKWARDS)
+
+    assert document.heads() == heads
+    assert Document.load([document.save()])[0].heads() == heads

@@ -38,7 +38,9 @@ class Clock:
         self.now = max(self.now, due)
         call()
 
-    def drive(self, coroutine: Coroutine[Any, Any, Any], done: Call, may_run: Callable[[], bool]) -> None:
+    def drive(
+        self, coroutine: Coroutine[Any, Any, Any], done: Call, may_run: Callable[[], bool]
+    ) -> None:
         """Run a coroutine to its end without a loop; a `Pause` in it takes simulated time."""
         try:
             seconds = coroutine.send(None)
@@ -46,5 +48,6 @@ class Clock:
             done()
             return
         self.later(
-            seconds, lambda: self.drive(coroutine, done, may_run) if may_run() else coroutine.close()
+            seconds,
+            lambda: self.drive(coroutine, done, may_run) if may_run() else coroutine.close(),
         )

@@ -83,7 +83,7 @@ class Link:
         self._tell_client(self.down.empty_in() + 0.01)
 
     def _tell_client(self, seconds: float) -> None:
-        self._clock.later(seconds, lambda: self.client_lost())
+        self._clock.later(seconds, lambda: self.client_lost())  # noqa: PLW0108 - set later
 
     def _tell_server(self, seconds: float) -> None:
-        self._clock.later(seconds, lambda: self.server_lost())
+        self._clock.later(seconds, lambda: self.server_lost())  # noqa: PLW0108 - set later

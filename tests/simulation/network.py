@@ -27,13 +27,14 @@ from .client import Client, Copy, Frame
 from .clock import Clock
 from .cluster import Server, SimulatedConnection, in_simulation
 from .link import Link
-from .oracle import ROOT, Oracle, Violation, hashes_of, heads_of
+from .oracle import Oracle, Violation, hashes_of, heads_of
 
 TICK_SECONDS = 1.0
 MESSAGES_PER_PAIR = 14
 """Sync messages in one part of the drain, both directions, for each (client, document)."""
-PROMOTED_READERS_ARE_NOT_ASKED = True
-"""Finding 4: who becomes a writer of an absent document must speak before its content is taken."""
+
+REGAINED_ACCESS_MAY_LOOP = True
+"""A known defect: an edit that crosses the reset after regained access needs the loop breaker."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,7 @@ class Network:
         self.files.put(Path("/other"), b"")
         self.oracle = Oracle(self.files)
         self.documents = [
-            DocumentId(base58check_encode(random.randbytes(16)))
-            for _ in range(self.plan.documents)
+            DocumentId(base58check_encode(random.randbytes(16))) for _ in range(self.plan.documents)
         ]
         self.clients = [
             Client(
@@ -125,6 +125,7 @@ class Network:
         self._base: dict[tuple[str, DocumentId], Access] = {}
         self._wrote: set[tuple[str, DocumentId]] = set()
         self._unheard: set[tuple[str, DocumentId]] = set()
+        self._role_changed: set[tuple[str, DocumentId]] = set()
         for client in self.clients:
             for document_id in self.documents:
                 reader = self.plan.has_roles and random.random() < 0.25
@@ -138,6 +139,7 @@ class Network:
         self._is_draining = False
         self._verbose = verbose
         self._happenings = self._weigh()
+        self.oracle.loops_are_excused = REGAINED_ACCESS_MAY_LOOP and self.plan.has_roles
 
     def say(self, *what: object) -> None:
         if self._verbose:
@@ -215,6 +217,7 @@ class Network:
         self.say(client.peer_id, "connects")
         for document_id in self.documents:
             self._unheard.discard((client.peer_id, document_id))
+            self._role_changed.discard((client.peer_id, document_id))
         return link
 
     def _engine_fails(self) -> bool:
@@ -261,7 +264,10 @@ class Network:
             self.say("  in ", client.peer_id, frame["type"], *_told(frame))
         if frame["type"] == "ephemeral":
             self.oracle.heard_ephemeral(
-                client.peer_id, str(frame["senderId"]), str(frame["sessionId"]), int(str(frame["count"]))
+                client.peer_id,
+                str(frame["senderId"]),
+                str(frame["sessionId"]),
+                int(str(frame["count"])),
             )
 
     # -- happenings
@@ -277,7 +283,8 @@ class Network:
             (self._go_offline, 2),
             (self._come_back, 2),
             (self._checkpoint, 2),
-            (self._change_role, 5 * plan.has_roles),
+            (self._change_role, 4 * plan.has_roles),
+            (self._lose_access_to_news, 4 * plan.has_roles),
             (self.crash, 1.2 * plan.has_crashes),
             (self._crash_at_disk, 1.2 * plan.has_crashes),
             (self.stop_server, 0.8 * plan.has_restarts),
@@ -342,6 +349,7 @@ class Network:
 
     def _set_role(self, peer_id: str, document_id: DocumentId, access: Access) -> None:
         self.roles[peer_id, document_id] = access
+        self._role_changed.add((peer_id, document_id))
         if access >= Access.WRITE:
             self._wrote.add((peer_id, document_id))
 
@@ -354,6 +362,21 @@ class Network:
         self.say(client.peer_id, document_id[:4], "may now", wanted)
         self._set_role(*pair, wanted)
         if self.server is not None and self.random.random() < 0.7:
+            for gateway in self.server.gateways:
+                gateway.refresh_access()
+
+    def _lose_access_to_news(self) -> None:
+        """One writes, and while that is under way another may not see the document any more."""
+        client, document_id = self._pair()
+        if document_id not in client.copies:
+            return
+        for other in self.clients:
+            if other is not client and document_id in other.copies:
+                self.edit(other, document_id)
+        self.run_until(self.clock.now + self.random.random() * 0.5)
+        self.say(client.peer_id, document_id[:4], "may see no news")
+        self._set_role(client.peer_id, document_id, Access.NONE)
+        if self.server is not None:
             for gateway in self.server.gateways:
                 gateway.refresh_access()
 
@@ -376,9 +399,11 @@ class Network:
             return real(operation, path) if real is not None else None
 
         self.files.fault = between
+        server.is_in_checkpoint = True
         try:
             server.worker._checkpoint(server.worker.touched())
         finally:
+            server.is_in_checkpoint = False
             if self.files.fault is between:
                 self.files.fault = real
 
@@ -533,7 +558,7 @@ class Network:
             self.crash()
         else:
             self.stop_server()
-        self.run_until(self.clock.now + 8.0)
+        self._quiet(8.0)
         self._check("after a restart", set())
 
     def _quiet(self, seconds: float) -> None:
@@ -542,18 +567,14 @@ class Network:
             before = self.oracle.frames
             self.run_until(self.clock.now + seconds)
             joined = all(client.is_joined for client in self.clients)
-            if joined and self.oracle.frames == before:
+            idle = self.server is not None and self._idle_soon(self.server)
+            if joined and idle and self.oracle.frames == before:
                 break
             seconds = 3.0
         else:
             raise Violation("it never becomes quiet")
         server = self.server
         assert server is not None
-        for _ in range(100):
-            if not server.is_idle():
-                self.run_until(self.clock.now + 0.01)
-        if not server.is_idle():
-            raise Violation("the server waits for something that does not come")
         live = {
             (gateway.name, number) for gateway in server.gateways for number in gateway._connections
         }
@@ -568,6 +589,14 @@ class Network:
         for name, stream in server.bus.streams._streams.items():
             if stream.entries:
                 raise Violation(f"{len(stream.entries)} entries of {name} are never trimmed")
+
+    def _idle_soon(self, server: Server) -> bool:
+        """Whether the server does nothing, but for the second's tick."""
+        for _ in range(5):
+            if server.is_idle():
+                return True
+            self.run_until(self.clock.now + 0.01)
+        return False
 
     def _bounded(self, what: str, before: int) -> None:
         pairs = sum(len(client.copies) for client in self.clients)
@@ -606,7 +635,8 @@ class Network:
     ) -> None:
         copy = client.copies.get(document_id)
         if copy is None:
-            if self.plan.announce and heads:
+            regained = (client.peer_id, document_id) in self._role_changed
+            if self.plan.announce and heads and not regained:
                 raise Violation(f"{when}: {client.peer_id} was not told of {document_id}")
             return
         mine = copy.replica.heads()
@@ -618,8 +648,6 @@ class Network:
         same = mine == heads
         if not same and self.roles[client.peer_id, document_id] is Access.READ:
             same = all(copy.replica.has(head) for head in heads)
-        if PROMOTED_READERS_ARE_NOT_ASKED and self.plan.has_roles and not heads:
-            return
         if not same:
             raise Violation(
                 f"{when}: {client.peer_id} has {_short(mine)} of {document_id},"

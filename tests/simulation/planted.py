@@ -4,6 +4,7 @@ Every function patches what it names and is undone by the caller. Chances inside
 `Sometimes`, so that a seed stays repeatable.
 """
 
+import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -34,12 +35,17 @@ from amsync.worker.worker import Worker
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
 
-PLANTS: dict[str, Plant] = {}
+PLANTS: dict[str, tuple[Plant, str | None]] = {}
+"""By name: what to patch, and the field of `Plan` without which a seed can't show it."""
 
 
-def plant(function: Plant) -> Plant:
-    PLANTS[function.__name__] = function
+def plant(function: Plant, needs: str | None = None) -> Plant:
+    PLANTS[function.__name__] = function, needs
     return function
+
+
+def plant_where(needs: str) -> Callable[[Plant], Plant]:
+    return lambda function: plant(function, needs)
 
 
 class Sometimes:
@@ -73,13 +79,11 @@ def publishes_before_the_commit(patch: Patch) -> None:
     patch.setattr(Worker, "_publish", publish_first)
 
 
-@plant
+@plant_where("has_disk_faults")
 def takes_a_failed_commit_for_a_good_one(patch: Patch) -> None:
     async def commit(self: Any, batch: WalBatch) -> None:
-        try:
+        with contextlib.suppress(StorageError):
             await self._store.commit(batch)
-        except StorageError:
-            pass
 
     patch.setattr(Worker, "_commit", commit)
 
@@ -156,7 +160,7 @@ def answers_before_the_load(patch: Patch) -> None:
     patch.setattr(DocumentSynchronizer, "run", run_at_once)
 
 
-@plant
+@plant_where("has_engine_faults")
 def admits_without_a_reset_after_a_failed_engine(patch: Patch) -> None:
     admit = DocumentSynchronizer._admit
 
@@ -221,7 +225,7 @@ def sends_broadcasts_back_to_their_sender(patch: Patch) -> None:
     patch.setattr(DocumentSynchronizer, "relay", relay)
 
 
-@plant
+@plant_where("auto_create")
 def forgets_the_initial_change_at_the_first_edit(patch: Patch) -> None:
     absorb = DocumentSynchronizer._absorb
 
@@ -232,7 +236,7 @@ def forgets_the_initial_change_at_the_first_edit(patch: Patch) -> None:
     patch.setattr(DocumentSynchronizer, "_absorb", absorb_without)
 
 
-@plant
+@plant_where("has_roles")
 def takes_changes_of_readers(patch: Patch) -> None:
     admit = DocumentSynchronizer._admit
 
@@ -271,7 +275,7 @@ def lets_go_of_a_document_that_has_work_to_do(patch: Patch) -> None:
     patch.setattr(DocumentSynchronizer, "_is_at_rest", at_rest)
 
 
-@plant
+@plant_where("has_roles")
 def does_not_tell_the_shard_of_lost_access(patch: Patch) -> None:
     item_of_document = Shard._document_item
 
@@ -284,7 +288,7 @@ def does_not_tell_the_shard_of_lost_access(patch: Patch) -> None:
     patch.setattr(Shard, "_document_item", ignore)
 
 
-@plant
+@plant_where("announce")
 def does_not_announce_new_documents(patch: Patch) -> None:
     after = Shard._after
 
@@ -309,7 +313,7 @@ def drops_an_outbound_sync_and_keeps_the_state(patch: Patch) -> None:
     patch.setattr(PeerSession, "deliver", deliver_some)
 
 
-@plant
+@plant_where("has_roles")
 def delivers_after_access_was_lost(patch: Patch) -> None:
     deliver = PeerSession.deliver
 
@@ -325,7 +329,7 @@ def delivers_after_access_was_lost(patch: Patch) -> None:
     patch.setattr(PeerSession, "deliver", deliver_anyway)
 
 
-@plant
+@plant_where("asks_for_access")
 def reorders_messages_that_wait_for_access(patch: Patch) -> None:
     granted = PeerSession._granted
 
@@ -336,7 +340,7 @@ def reorders_messages_that_wait_for_access(patch: Patch) -> None:
     patch.setattr(PeerSession, "_granted", reversed_queue)
 
 
-@plant
+@plant_where("asks_for_access")
 def drops_messages_that_wait_for_access(patch: Patch) -> None:
     granted = PeerSession._granted
 
@@ -417,7 +421,7 @@ def forgets_to_fsync_the_log(patch: Patch) -> None:
     patch.setattr(WalWriter, "append", append_only)
 
 
-@plant
+@plant_where("has_crashes")
 def checkpoint_drops_the_log_first(patch: Patch) -> None:
     flush = Store._flush
 

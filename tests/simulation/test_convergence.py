@@ -6,6 +6,7 @@ A seed that fails is run alone, and told in full, by `python -m simulation SEED`
 import pytest
 
 from .network import run_seed
+from .oracle import Violation
 
 SEEDS = 2_000
 CASES = 20
@@ -16,6 +17,6 @@ def test_network_converges_and_loses_nothing(case: int) -> None:
     for seed in range(case, SEEDS, CASES):
         try:
             run_seed(seed)
-        except Exception as error:
+        except (Exception, Violation) as error:
             error.add_note(f"seed {seed}; alone: cd tests && python -m simulation {seed}")
             raise

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import cbor2
-from amsync._automerge import Replica
 
 from amsync import Server
+from amsync._automerge import Replica
 from support.rawclient import RawClient
 
 SECONDS = 10.0
@@ -239,5 +239,3 @@ class RawSocket:
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
-
-

@@ -8,9 +8,9 @@ from typing import Any
 
 import cbor2
 import pytest
-from amsync._automerge import Replica
 
 from amsync import Server, Share
+from amsync._automerge import Replica
 from amsync.gateway import gateway
 from amsync.gateway.limits import Limits
 from support.rawclient import EMPTY_SYNC, RawClient
@@ -217,7 +217,10 @@ def test_all_connections_together_are_bounded(serve: Serve) -> None:
 def test_documents_per_connection_are_bounded(serve: Serve) -> None:
     server = serve(limits=Limits(max_documents_per_connection=2))
     documents = [server.generate_document_id() for _ in range(3)]
-    with RawClient(server.url) as client, increases(server, "refusals", reason="too_many_documents"):
+    with (
+        RawClient(server.url) as client,
+        increases(server, "refusals", reason="too_many_documents"),
+    ):
         client.join()
         for document_id in documents:
             client.request(document_id)
@@ -313,9 +316,7 @@ def test_access_lost_takes_effect_and_access_regained_brings_everything(serve: S
     doors.answer = Share.ALLOW
     server.refresh_access()
     guest.seen.clear()
-    until(
-        lambda: "host" in guest.value() and "guest" in host.value(), guest, host, what="regained"
-    )
+    until(lambda: "host" in guest.value() and "guest" in host.value(), guest, host, what="regained")
     assert len([m for m in guest.seen if m["type"] == "sync"]) < 8
     for friend in (host, guest):
         friend.close()
@@ -334,7 +335,7 @@ def test_access_gained_later_answers_the_request_that_was_refused(serve: Serve) 
     doors.answer = Share.ALLOW
     server.refresh_access()
 
-    until(lambda: guest.value(), guest, what="the document comes by itself")
+    until(guest.value, guest, what="the document comes by itself")
     guest.close()
 
 
@@ -344,7 +345,9 @@ def test_cut_in_the_middle_of_a_message_leaves_nothing(serve: Serve) -> None:
         before = counted(server, "connections")
         for cut in (1, 2, 5, 50, 5000):
             with RawSocket(server, f"cut-{cut}") as client:
-                whole = frame(cbor2.dumps(request(server.generate_document_id(), filler=b"x" * 9000)))
+                whole = frame(
+                    cbor2.dumps(request(server.generate_document_id(), filler=b"x" * 9000))
+                )
                 client.send(whole[:cut])
         wait_for(lambda: counted(server, "connections") == before, "all are forgotten")
         witness.check()

@@ -1,10 +1,12 @@
 """Odd handshakes: each gets its HTTP answer, and nobody else notices."""
 
+import ssl
 import time
+from pathlib import Path
 
 import pytest
 
-from amsync import Server
+from amsync import Server, write_cert
 from amsync.gateway import gateway
 from amsync.gateway.limits import Limits
 from support.rawclient import RawClient, refused
@@ -237,9 +239,13 @@ def test_pings_do_not_extend_the_deadline(hasty: Server) -> None:
 
 def test_too_many_sockets_of_an_address_get_429(serve: Serve) -> None:
     server = serve(limits=Limits(max_connections_per_address=2))
-    with RawClient(server.url, peer_id="a"), RawClient(server.url, peer_id="b"):
-        with increases(server, "handshakes", result="too_many_connections_of_address"), refused(429):
-            RawClient(server.url, peer_id="c")
+    with (
+        RawClient(server.url, peer_id="a"),
+        RawClient(server.url, peer_id="b"),
+        increases(server, "handshakes", result="too_many_connections_of_address"),
+        refused(429),
+    ):
+        RawClient(server.url, peer_id="c")
 
 
 def test_too_many_sockets_get_503_and_room_is_given_back(serve: Serve) -> None:
@@ -254,3 +260,21 @@ def test_too_many_sockets_get_503_and_room_is_given_back(serve: Serve) -> None:
 
         with RawClient(server.url, peer_id="c") as third:
             third.join()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", b"\0" * 99]
+)
+def test_what_is_no_tls_is_cut_in_time(serve: Serve, tmp_path: Path, sent: bytes) -> None:
+    certificate = write_cert(tmp_path)
+    server = serve(tls=certificate, limits=Limits(handshake_seconds=0.3))
+    started = time.monotonic()
+    with connect(server) as plain:
+        plain.sendall(sent)
+        assert status(read_to_end(plain)) == 0
+
+    assert time.monotonic() - started < SECONDS / 2
+    assert certificate.cert is not None
+    context = ssl.create_default_context(cafile=str(certificate.cert))
+    with RawClient(server.url, peer_id="tls", context=context) as client:
+        client.join()

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from amsync._automerge import Replica
-
 from amsync.ids import DocumentId, generate_document_id
 from amsync.protocol.envelope import (
     Call,
@@ -125,9 +124,7 @@ class Net:
             self._later(self.hold_jobs, partial(self._delete, document_id))
         if effects.listing:
             ids = sorted(self.stored)
-            self._later(
-                self.hold_loads, lambda effects: self.shard.listed(ids, effects, self.now)
-            )
+            self._later(self.hold_loads, lambda effects: self.shard.listed(ids, effects, self.now))
 
     def _later(self, hold: bool, action: Callable[[Effects], None]) -> None:
         if hold:
@@ -137,7 +134,7 @@ class Net:
 
     def _load(self, document_id: DocumentId, effects: Effects) -> None:
         if self.load_fails:
-            self.shard.load_failed(document_id, self.now)
+            self.shard.load_failed(document_id, effects, self.now)
             return
         blobs = self.stored.get(document_id, [])
         engine = None if document_id in self.deleted else self._engine(blobs)
@@ -229,9 +226,7 @@ class Client:
         """Send sync bytes, honest or not."""
         if is_request is None:
             is_request = not self.replica.heads()
-        item = SyncIn(
-            self.number, self.document_id, self.access, self.may_create, is_request, data
-        )
+        item = SyncIn(self.number, self.document_id, self.access, self.may_create, is_request, data)
         return self.give(item)
 
     def give(self, *items: Inbound) -> list[Outbound]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgpack
 import pytest
-from amsync._automerge import Replica, initial_change
 
+from amsync._automerge import Replica, initial_change
 from amsync.ids import DocumentId
 from amsync.protocol.envelope import (
     AccessIn,
@@ -17,7 +17,7 @@ from amsync.protocol.envelope import (
     UnavailableIn,
     UnavailableOut,
 )
-from amsync.worker.engine import NativeFactory, load_document
+from amsync.worker.engine import NativeCodec, NativeFactory, load_document
 from amsync.worker.peers import SILENCE_SECONDS
 from amsync.worker.ports import EngineBroken, EngineDocument
 from amsync.worker.synchronizer import BREAKS_UNTIL_BLOCKED, State, names_no_heads
@@ -71,7 +71,7 @@ def test_unknown_document_is_created_for_who_may(net: Net, document_id: Document
     assert first.created
     assert not names_no_heads(first.data)
     assert client.value() == {}
-    assert [chunk for chunk in client.replica.changes()] == [initial_change()]
+    assert client.replica.changes() == [initial_change()]
 
 
 def test_created_document_costs_no_disk_until_somebody_edits(
@@ -239,6 +239,43 @@ def test_edit_on_a_created_document_stores_its_first_change_too(
     assert initial_change() in net.stored[document_id]
 
 
+def test_everything_that_was_accepted_can_be_loaded_again(
+    net: Net, document_id: DocumentId
+) -> None:
+    """Each of many small messages may claim as many rows as one message may."""
+    client = Client(net, document_id, 1)
+    changes = [craft.Change(bytes([n]) * 16, operations=2**16) for n in range(6)]
+    for change in changes:
+        client.send(craft.message([change.chunk()], [change.hash()]))
+    assert "unavailable" not in client.kinds()
+
+    loaded, faults = load_document(net.stored[document_id])
+
+    assert faults == []
+    assert sorted(loaded.heads()) == sorted(change.hash() for change in changes)
+    assert NativeCodec().compact(net.stored[document_id]).heads == tuple(loaded.heads())
+
+
+@pytest.mark.parametrize("first_actor", [1, 3])
+def test_what_was_accepted_loads_in_any_order(
+    net: Net, document_id: DocumentId, first_actor: int
+) -> None:
+    """Files are read in the order of their names, and a snapshot has an order of its own."""
+    client = Client(net, document_id, 1)
+    first = craft.Change(bytes([first_actor]) * 16, operations=2)
+    far = craft.Change(bytes([2]) * 16, start=2**20 + 2)
+    for change in (first, far):
+        client.send(craft.message([change.chunk()], [change.hash()]))
+    assert "unavailable" not in client.kinds()
+    chunks = net.stored[document_id]
+
+    for order in (chunks, chunks[::-1]):
+        loaded, faults = load_document(order)
+        assert faults == []
+        assert sorted(loaded.heads()) == sorted([first.hash(), far.hash()])
+        assert load_document([loaded.save()])[1] == []
+
+
 # -- loading
 
 
@@ -316,18 +353,21 @@ def test_failed_load_is_tried_again_and_nobody_is_told_anything(
     assert net.settled() == net.position
 
 
-def test_client_that_goes_while_its_document_loads_gets_nothing(
-    net: Net, document_id: DocumentId
-) -> None:
+def test_what_a_client_sent_before_it_went_is_kept(net: Net, document_id: DocumentId) -> None:
     stored(net, document_id, a=1)
     net.hold_loads = True
     client = Client(net, document_id, 1)
-    client.say()
+    client.put("b", 2)
+    client.send(craft.message(client.replica.changes(), client.replica.heads()))
     client.close()
 
     net.release()
 
-    assert net.published == []
+    late = Client(net, document_id, 2)
+    late.say()
+    net.settle()
+    assert late.value() == {"a": 1, "b": 2}
+    assert list(net.shard.connections) == [(late.gateway, late.number)]
     assert net.settled() == net.position
 
 
@@ -483,7 +523,7 @@ def test_repeated_mischief_is_silenced_longer(net: Net, document_id: DocumentId)
     assert len(bad.heard) > heard
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"\x42", EMPTY_SYNC[:-3], b"\x42" + b"\xff" * 100])
+@pytest.mark.parametrize("data", [b"", b"x", b"\x42", EMPTY_SYNC[:-4], b"\x42" + b"\xff" * 100])
 def test_corrupt_message_is_answered_with_unavailable(
     net: Net, document_id: DocumentId, data: bytes
 ) -> None:
@@ -798,9 +838,7 @@ def test_broadcast_reaches_who_neither_has_nor_wants_the_document(
     assert listener.kinds() == ["unavailable", "ephemeral"]
 
 
-def test_same_message_for_many_connections_travels_once(
-    net: Net, document_id: DocumentId
-) -> None:
+def test_same_message_for_many_connections_travels_once(net: Net, document_id: DocumentId) -> None:
     stored(net, document_id, a=1)
     writer = Client(net, document_id, 1)
     readers = [Client(net, document_id, number) for number in range(2, 12)]
@@ -936,8 +974,7 @@ def test_many_messages_in_one_entry_are_one_batch(net: Net, document_id: Documen
     for client in clients:
         client.put(f"k{client.number}", 1)
     items = [
-        SyncIn(c.number, document_id, 2, True, False, c.replica.generate(0) or b"")
-        for c in clients
+        SyncIn(c.number, document_id, 2, True, False, c.replica.generate(0) or b"") for c in clients
     ]
 
     net.give(*items)

@@ -23,8 +23,8 @@ pub struct ActorSets {
     unions: HashMap<(SetId, SetId), SetId>,
 }
 
-impl ActorSets {
-    pub fn new() -> Self {
+impl Default for ActorSets {
+    fn default() -> Self {
         Self {
             links: vec![Link {
                 parent: 0,
@@ -35,7 +35,9 @@ impl ActorSets {
             unions: HashMap::new(),
         }
     }
+}
 
+impl ActorSets {
     /// The set and one actor more, which the caller knows is not in it.
     pub fn grow(&mut self, set: SetId, actor: u32) -> SetId {
         if let Some(known) = self.grown.get(&(set, actor)) {

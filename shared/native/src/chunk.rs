@@ -44,6 +44,9 @@ pub fn starts_with_document(blob: &[u8]) -> bool {
     blob.get(MAGIC.len() + 4) == Some(&DOCUMENT)
 }
 
+/// The action of operations that begin or end a mark.
+const MARK_ACTION: u64 = 7;
+
 /// One chunk, cut but not looked into.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk<'a> {
@@ -81,6 +84,8 @@ pub struct CheckedChange {
     pub objects: Vec<(u64, usize)>,
     /// Rows that make objects, as half-open ranges.
     pub made: Vec<(u64, u64)>,
+    /// Whether it marks text.
+    pub has_marks: bool,
 }
 
 /// The content of one chunk.
@@ -256,10 +261,15 @@ fn inspect_change(change: Change) -> Result<CheckedChange, Refusal> {
         _ => Vec::new(),
     };
     let made = column(spec::ACTION).map_or(Ok(Vec::new()), made_rows)?;
+    let has_marks = column(spec::ACTION)
+        .into_iter()
+        .flat_map(Column::runs)
+        .any(|run| run.is_ok_and(|run| run.value == Some(MARK_ACTION)));
     Ok(CheckedChange {
         change,
         objects,
         made,
+        has_marks,
     })
 }
 

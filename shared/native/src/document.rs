@@ -1,11 +1,12 @@
 //! The Python class `Document`.
 
-use pyo3::exceptions::PyKeyError;
+use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::engine::Engine;
+use crate::history::History;
 use crate::outcome::{hash_list, Outcome};
 use crate::peer::Peer;
 use crate::value;
@@ -18,6 +19,14 @@ pub struct Document {
 
 /// A loaded document and (index of the blob, what is wrong with it).
 type Loaded = (Document, Vec<(usize, String)>);
+
+fn check_limits(window: usize, loop_limit: u32) -> PyResult<()> {
+    if window > 0 && loop_limit > 0 {
+        return Ok(());
+    }
+    let text = format!("window={window}, loop_limit={loop_limit}: both must be at least 1");
+    Err(PyValueError::new_err(text))
+}
 
 impl Document {
     fn known(&self, peer: i64) -> PyResult<()> {
@@ -38,10 +47,11 @@ impl Document {
 impl Document {
     #[new]
     #[pyo3(signature = (*, window=8, loop_limit=3))]
-    fn new(window: usize, loop_limit: u32) -> Self {
-        Self {
-            engine: Engine::new(window, loop_limit),
-        }
+    fn new(window: usize, loop_limit: u32) -> PyResult<Self> {
+        check_limits(window, loop_limit)?;
+        Ok(Self {
+            engine: Engine::new(History::default(), window, loop_limit),
+        })
     }
 
     #[staticmethod]
@@ -52,6 +62,7 @@ impl Document {
         window: usize,
         loop_limit: u32,
     ) -> PyResult<Loaded> {
+        check_limits(window, loop_limit)?;
         let (engine, problems) = py.detach(|| {
             let slices: Vec<&[u8]> = blobs.iter().map(AsRef::as_ref).collect();
             Engine::load(&slices, window, loop_limit)

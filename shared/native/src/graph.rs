@@ -31,6 +31,7 @@ struct Author {
     changes: Vec<u32>,
 }
 
+#[derive(Default)]
 pub struct Graph {
     nodes: Vec<Node>,
     index: HashMap<ChangeHash, u32>,
@@ -49,18 +50,6 @@ pub struct Mark {
 }
 
 impl Graph {
-    pub fn new() -> Self {
-        Self {
-            nodes: Vec::new(),
-            index: HashMap::new(),
-            authors: Vec::new(),
-            author_index: HashMap::new(),
-            heads: BTreeSet::new(),
-            sets: ActorSets::new(),
-            max_op: 0,
-        }
-    }
-
     pub fn len(&self) -> usize {
         self.nodes.len()
     }

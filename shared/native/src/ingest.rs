@@ -105,6 +105,8 @@ pub fn read_chunk<'a>(
 pub struct Settled {
     /// Dependencies first.
     pub applied: Vec<Change>,
+    /// Whether one of them marks text.
+    pub has_marks: bool,
     /// Refused changes that had waited in the queue, or any in tolerant mode.
     pub refused: Vec<(Arrival, Refusal)>,
     journal: Journal,
@@ -138,6 +140,7 @@ pub fn settle(
 ) -> Result<Settled, Refusal> {
     let mut settled = Settled {
         applied: Vec::new(),
+        has_marks: false,
         refused: Vec::new(),
         journal: Journal {
             mark: graph.mark(),
@@ -202,6 +205,7 @@ fn settle_all(
                 settled.journal.taken.push(next.clone());
                 ready.push_back((next, is_new));
             }
+            settled.has_marks |= arrival.checked.has_marks;
             settled.applied.push(arrival.checked.change);
         }
     }

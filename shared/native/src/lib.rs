@@ -7,6 +7,7 @@ mod document;
 mod engine;
 mod error;
 mod graph;
+mod history;
 mod ingest;
 mod message;
 mod outcome;
@@ -14,6 +15,7 @@ mod peer;
 mod queue;
 mod reader;
 mod replica;
+mod sender;
 mod snapshot;
 mod value;
 

@@ -19,10 +19,6 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub fn peer(&self) -> i64 {
-        self.peer
-    }
-
     pub fn new(peer: i64, refusal: Refusal) -> Self {
         Self {
             peer,
@@ -55,14 +51,6 @@ pub struct Report {
     pub heads: Vec<ChangeHash>,
     pub peer_heads: Vec<(i64, Vec<ChangeHash>)>,
     pub faults: Vec<Fault>,
-}
-
-impl Report {
-    /// Blame a peer; changes from elsewhere have nobody to blame.
-    pub fn add_fault(&mut self, peer: Option<i64>, refusal: Refusal) {
-        self.faults
-            .extend(peer.map(|peer| Fault::new(peer, refusal)));
-    }
 }
 
 /// What one batch did to a document.

@@ -7,7 +7,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use automerge::sync::{Message, State, SyncDoc};
+use automerge::sync::{ChunkList, Message, State, SyncDoc};
 use automerge::{Automerge, ChangeHash};
 
 use crate::graph::Graph;
@@ -219,6 +219,11 @@ pub fn generate(view: View<'_>, state: &mut State) -> Option<Draft> {
             message.have.clear();
         }
         message.need = need;
+    }
+    // The crate sends an empty document as a chunk without changes (ENGINE T14), which a peer
+    // that has nothing either never answers: it would count as unanswered for good.
+    if view.graph.len() == 0 {
+        message.changes = ChunkList::empty();
     }
     let has_changes = !message.changes.is_empty();
     let has_heads = !message.heads.is_empty();

@@ -82,6 +82,13 @@ impl Queue {
         Some(arrival)
     }
 
+    /// Nobody is to blame for what is queued.
+    pub fn forget_peers(&mut self) {
+        self.waiting
+            .values_mut()
+            .for_each(|(_, arrival)| arrival.peer = None);
+    }
+
     /// Drop the oldest until the bounds hold.
     pub fn trim(&mut self) {
         while self.waiting.len() > MOST_CHANGES || self.bytes > MOST_BYTES {
