@@ -123,6 +123,7 @@ class Net:
         for document_id in effects.deletions:
             self._later(self.hold_jobs, partial(self._delete, document_id))
         if effects.listing:
+            self.shard.listing_started()
             ids = sorted(self.stored)
             self._later(self.hold_loads, lambda effects: self.shard.listed(ids, effects, self.now))
 

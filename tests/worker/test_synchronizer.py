@@ -17,10 +17,11 @@ from amsync.protocol.envelope import (
     UnavailableIn,
     UnavailableOut,
 )
+from amsync.protocol.sync import names_no_heads
 from amsync.worker.engine import NativeCodec, NativeFactory, load_document
 from amsync.worker.peers import SILENCE_SECONDS
 from amsync.worker.ports import EngineBroken, EngineDocument
-from amsync.worker.synchronizer import BREAKS_UNTIL_BLOCKED, State, names_no_heads
+from amsync.worker.synchronizer import BREAKS_UNTIL_BLOCKED, LOADS_UNTIL_REFUSED, State
 from native import craft
 from support.rawclient import EMPTY_SYNC
 
@@ -244,7 +245,7 @@ def test_everything_that_was_accepted_can_be_loaded_again(
 ) -> None:
     """Each of many small messages may claim as many rows as one message may."""
     client = Client(net, document_id, 1)
-    changes = [craft.Change(bytes([n]) * 16, operations=2**16) for n in range(6)]
+    changes = [craft.Change(bytes([n]) * 16, operations=2**16) for n in range(5)]
     for change in changes:
         client.send(craft.message([change.chunk()], [change.hash()]))
     assert "unavailable" not in client.kinds()
@@ -351,6 +352,30 @@ def test_failed_load_is_tried_again_and_nobody_is_told_anything(
 
     assert client.value() == {"a": 1}
     assert net.settled() == net.position
+
+
+def test_load_that_fails_for_long_holds_up_nobody_and_is_made_up_for(
+    net: Net, document_id: DocumentId
+) -> None:
+    stored(net, document_id, a=1)
+    client = Client(net, document_id, 1)
+    client.put("b", 2)
+    net.load_fails = True
+    client.say()
+    for _ in range(LOADS_UNTIL_REFUSED):
+        net.tick(100.0)
+    assert "unavailable" in client.kinds()
+    assert net.settled() == net.position
+    late = Client(net, document_id, 2)
+    late.say()
+    assert late.kinds() == ["unavailable"]
+    assert net.call("get", document_id).error == "StorageError"
+
+    net.load_fails = False
+    net.tick(100.0)
+    net.settle()
+
+    assert client.value() == late.value() == {"a": 1, "b": 2}
 
 
 def test_what_a_client_sent_before_it_went_is_kept(net: Net, document_id: DocumentId) -> None:
@@ -631,7 +656,7 @@ def test_document_that_breaks_too_often_is_blocked_for_all(document_id: Document
     late = Client(net, document_id, 30)
     late.say()
     assert late.kinds() == ["unavailable"]
-    assert net.call("get", document_id).error == "InvalidDocument"
+    assert net.call("get", document_id).error == "StorageError"
     assert net.settled() == net.position
     late.close()
     good.close()
