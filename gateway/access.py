@@ -100,6 +100,7 @@ class AccessPolicy:
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._of_peers: dict[str, _Place] = {}
         self._generation = 0
+        self.is_constant = isinstance(share, Share)
         self.may_announce = share is Share.ANNOUNCE or not isinstance(share, Share)
 
     def decide(self, peer_id: str, document_id: DocumentId) -> Grant | None:

@@ -52,6 +52,8 @@ log = logging.getLogger("amsync.gateway")
 
 TICK_SECONDS = 1.0
 GOODBYE_SECONDS = 2.0
+SPARE_CONNECTIONS = 20
+"""Sockets above a bound that still get an HTTP answer that says why they are refused."""
 PING_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
 
@@ -95,6 +97,7 @@ class Gateway:
         self._calls: dict[int, asyncio.Future[Reply]] = {}
         self._next_call = 1
         self._draining = False
+        self._hurried = asyncio.Event()
         self._one_ended = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._asks: asyncio.TaskGroup | None = None
@@ -180,8 +183,9 @@ class Gateway:
         pause = seconds / max(1, len(connections))
         for connection in connections:
             self._close(connection, CloseReason.SHUTDOWN)
-            if pause > 0.001:
-                await asyncio.sleep(pause)
+            if pause > 0.001 and not self._hurried.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurried.wait(), pause)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_SECONDS):
                 await self._all_gone()
@@ -190,13 +194,18 @@ class Gateway:
         await self._all_gone()
         return await self._router.flush()
 
-    def abandon(self) -> None:
+    def hurry(self) -> None:
+        """Close what a drain has not closed yet without further pauses."""
+        self._hurried.set()
+
+    async def abandon(self) -> None:
         """Cut every socket and stop listening: nobody is behind us any more."""
         self._draining = True
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections.values()):
             connection.abort("failed")
+        await self._all_gone()
 
     async def _all_gone(self) -> None:
         while self._connections:
@@ -238,6 +247,14 @@ class Gateway:
         """A socket is there."""
         self._connections[connection.number] = connection
         self._per_address[connection.address] += 1
+        most, most_of_address = (
+            self.limits.max_connections + SPARE_CONNECTIONS,
+            self.limits.max_connections_per_address + SPARE_CONNECTIONS,
+        )
+        if len(self._connections) > most or self._per_address[connection.address] > most_of_address:
+            # So many that not even a refusal can be afforded: each holds a file descriptor.
+            self._metrics.handshakes.inc("cut")
+            connection.abort("too_many_connections")
 
     def answer(self, connection: ClientConnection, request: Request) -> Response | None:
         """Refuse cheaply what must not come in; None lets the upgrade go on."""
@@ -365,10 +382,13 @@ class Gateway:
         session = connection.session
         assert session is not None
         grants = await self._policy.ask(session.peer_id or "", documents)
-        for document_id, grant in zip(documents, grants, strict=True):
-            session.decided(document_id, grant, self._now())
-        self._carry_out(connection)
-        self._throttle(connection)
+        try:
+            for document_id, grant in zip(documents, grants, strict=True):
+                session.decided(document_id, grant, self._now())
+            self._carry_out(connection)
+            self._throttle(connection)
+        except Exception:
+            self._internal_error(connection, "decide")
 
     def _flush(self) -> None:
         connections, self._to_flush = self._to_flush, []
@@ -407,12 +427,15 @@ class Gateway:
                 connection.session.deliver(item, shared)
                 self._carry_out(connection)
             except Exception:
-                # A defect of ours; one connection pays for it, not all of them.
-                log.exception("an item can't be delivered; its connection is cut")
-                self._metrics.count("internal_errors", "deliver")
-                connection.abort("internal_error")
+                self._internal_error(connection, "deliver")
         if isinstance(item, SyncOut) and item.edited_at and shared is not None:
             self._metrics.edit_to_peer_seconds.observe(max(0.0, time.time() - item.edited_at))
+
+    def _internal_error(self, connection: ClientConnection, where: str) -> None:
+        """A defect of ours: one connection pays for it, not all of them."""
+        log.exception("a connection failed unexpectedly; it is cut", extra={"where": where})
+        self._metrics.count("internal_errors", where)
+        connection.abort("internal_error")
 
     def _credit(self, number: int, size: int) -> None:
         self._held_bytes -= size
@@ -460,13 +483,15 @@ class Gateway:
         session = connection.session
         if session is None or session.peer_id is None:
             if now - connection.connected_at > self.limits.handshake_seconds:
-                if session is not None:
+                if session is None:
+                    connection.abort(CloseReason.HANDSHAKE_TIMEOUT.label)
+                else:
                     session.close(CloseReason.HANDSHAKE_TIMEOUT)
                     self._carry_out(connection)
-                connection.abort(CloseReason.HANDSHAKE_TIMEOUT.label)
             return
-        session.recheck(now)
-        self._carry_out(connection)
+        if not self._policy.is_constant:
+            session.recheck(now)
+            self._carry_out(connection)
         connection.note_progress(now)
         if connection.is_paused:
             return

@@ -46,7 +46,7 @@ class Limits:
         50_000, 50, "sockets per client address; more get HTTP 429"
     )
     max_documents_per_connection: int = _limit(
-        10_000, 1_000, "documents a connection has open; more get doc-unavailable"
+        10_000, 1_000, "documents a connection may name; more get doc-unavailable"
     )
     creations_per_minute: int = _limit(
         0, 60, "documents created per client address; more are not created; 0: no bound", least=0

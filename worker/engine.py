@@ -24,6 +24,10 @@ def _translated(call: Callable[[], T]) -> T:
         raise EngineBroken(str(error)) from error
     except _automerge.InvalidChunk as error:
         raise EngineRefused(": ".join(str(part) for part in error.args)) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # PyO3's, for panics outside of the crate
+            raise
+        raise EngineBroken(str(error)) from error
 
 
 class NativeDocument:

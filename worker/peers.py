@@ -34,6 +34,7 @@ class Peer:
     access: int = Access.READ
     in_engine: bool = False
     offered: bool = False
+    offered_at: float = 0.0
     asks: bool = False
     may_create: bool = False
     told_unavailable: bool = False

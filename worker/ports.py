@@ -96,8 +96,9 @@ class Job:
 class Effects:
     """What one step of a shard wants from its shell, in this order.
 
-    First `chunks` become durable, together; then `outbound` may be published; loads and jobs
-    may start at once. Deletions are done by the shell, which answers with `Shard.deleted`.
+    First `chunks` become durable, together. Then `outbound` may be published, and loads may
+    start: what they read must hold the chunks. Jobs may start at once. Deletions come last; the
+    shell does them and answers with `Shard.deletion_finished`.
     """
 
     shard: int

@@ -11,7 +11,7 @@ Invariants:
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -58,6 +58,7 @@ class Connection:
     storage_id: str | None
     wants_announcements: bool
     documents: set[DocumentId] = field(default_factory=set)
+    listed: Iterator[DocumentId] = field(default_factory=lambda: iter(()))
     to_offer: deque[DocumentId] = field(default_factory=deque)
     unanswered: set[DocumentId] = field(default_factory=set)
     offer_open: bool = False
@@ -122,7 +123,14 @@ class Shard:
         if entry.unknown:
             effects.count("unknown_items", str(entry.unknown))
         for item in entry.items:
-            self._take(ticket, (entry.sender, _connection_of(item)), item, effects, now)
+            address = (entry.sender, _connection_of(item))
+            try:
+                self._take(ticket, address, item, effects, now)
+            except Exception as error:
+                # A defect of ours; one item is lost, and its connection heals when it returns.
+                ticket.done()
+                document_id = getattr(item, "document_id", DocumentId(""))
+                effects.failures.append((document_id, error))
 
     def run(self, effects: Effects, now: float) -> None:
         """Deal with everything that can be dealt with now; the end of a step."""
@@ -183,7 +191,7 @@ class Shard:
         waiting, self._listed_for = self._listed_for, set()
         for address in sorted(waiting & self.connections.keys()):
             connection = self.connections[address]
-            connection.to_offer.extend(document_ids)
+            connection.listed = iter(document_ids)  # one list for all of them
             self._offer_more(connection, effects, now)
 
     def tick(self, effects: Effects, now: float) -> None:
@@ -336,8 +344,12 @@ class Shard:
         if connection.offer_open or connection.unanswered:
             return
         batch: list[DocumentId] = []
-        while connection.to_offer and len(batch) < OFFER_BATCH:
-            document_id = connection.to_offer.popleft()
+        while len(batch) < OFFER_BATCH:
+            document_id = next(connection.listed, None)
+            if document_id is None:
+                if not connection.to_offer:
+                    break
+                document_id = connection.to_offer.popleft()
             if document_id not in connection.documents:
                 batch.append(document_id)
         if batch:

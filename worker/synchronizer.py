@@ -59,6 +59,7 @@ from amsync.worker.ports import (
     Job,
 )
 
+OFFER_SECONDS = 10.0
 LOAD_RETRY_SECONDS = 1.0
 LOAD_RETRY_DOUBLINGS = 6
 LOADS_UNTIL_REFUSED = 3
@@ -148,6 +149,8 @@ class DocumentSynchronizer:
             self._admit(peer, reset=True)
         if forgiven:
             self._sync([], [peer.number for peer in forgiven], (), effects, now)
+        if self._wait_is_over(now):
+            self._settle(effects, now)
         if self._load_failures > 0 and self.wants_run(now):
             self.state = State.LOADING
             effects.loads.append(self.document_id)
@@ -262,7 +265,8 @@ class DocumentSynchronizer:
         in_use = any(peer.in_engine for peer in self.peers.values())
         if in_use or not self._is_at_rest() or self.state is not State.READY:
             return False
-        self._engine, self._heads, self.state = None, (), State.COLD
+        self._engine, self._heads, self._unsaved = None, (), []
+        self.state = State.COLD
         return True
 
     def size_bytes(self) -> int:
@@ -276,7 +280,13 @@ class DocumentSynchronizer:
         if self.state is State.COLD:
             unread = bool(self._inbox) or (self._load_failures > 0 and bool(self.peers))
             return unread and now >= self._retry_at
-        return bool(self._forgiven(now))
+        return bool(self._forgiven(now)) or self._wait_is_over(now)
+
+    def _wait_is_over(self, now: float) -> bool:
+        """Some wait for an absent document whose supplier has not delivered in time."""
+        if self.state is not State.READY or self._heads or self._is_awaited(now):
+            return False
+        return any(peer.asks and not peer.told_unavailable for peer in self.peers.values())
 
     def _forgiven(self, now: float) -> list[Peer]:
         """Peers whose silence is over, if there is something to tell them.
@@ -378,7 +388,7 @@ class DocumentSynchronizer:
         if now < peer.silenced_until:
             effects.count("silenced_messages")
             return None
-        if self._creates_too_much(item):
+        if self._creates_too_much(item, now):
             effects.count("creations_refused")
             self._silence(peer, effects, now)
             return None
@@ -387,13 +397,22 @@ class DocumentSynchronizer:
             self._admit(peer, reset=peer.needs_reset)
         peer.told_unavailable = False
         peer.asks = names_no_heads(item.data)
-        peer.offered = not peer.asks and peer.access >= Access.WRITE
+        offers = not peer.asks and peer.access >= Access.WRITE
+        if offers and not peer.offered:
+            peer.offered_at = now
+        peer.offered = offers
         peer.may_create = item.may_create and peer.access >= Access.WRITE
         return peer.number, item.data
 
-    def _creates_too_much(self, item: SyncIn) -> bool:
+    def _is_awaited(self, now: float) -> bool:
+        """Somebody has offered what we lack, not too long ago to be believed."""
+        return any(
+            peer.offered and now - peer.offered_at < OFFER_SECONDS for peer in self.peers.values()
+        )
+
+    def _creates_too_much(self, item: SyncIn, now: float) -> bool:
         """The peer brings a document that nobody has, and may not create any more now."""
-        absent = not self._heads and not any(peer.offered for peer in self.peers.values())
+        absent = not self._heads and not self._is_awaited(now)
         uploads = item.access >= Access.WRITE and not names_no_heads(item.data)
         return absent and uploads and not item.may_create
 
@@ -486,9 +505,11 @@ class DocumentSynchronizer:
             if number in self._numbers:
                 self.peer_heads.append((self._numbers[number], heads))
         edited_at = self._edited_at if outcome.chunks else 0.0
+        authors = {w.address for w in (*self._in_hand, *self._in_job)}
         for data, numbers in outcome.messages:
             peers = [self._numbers[n] for n in numbers if n in self._numbers]
-            self._send(data, peers, creator, edited_at, effects)
+            to_others = any(peer.address not in authors for peer in peers)
+            self._send(data, peers, creator, edited_at if to_others else 0.0, effects)
         self._settle(effects, now)
 
     def _send(
@@ -514,7 +535,7 @@ class DocumentSynchronizer:
         """Answer those who wait for an absent document, unless somebody is about to bring it."""
         if self._heads or self._engine is None or self.state is not State.READY:
             return
-        if any(peer.offered for peer in self.peers.values()):
+        if self._is_awaited(now):
             return
         asking = [p for p in self.peers.values() if p.asks and not p.told_unavailable]
         creator = next((peer for peer in asking if peer.may_create), None)

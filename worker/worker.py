@@ -7,16 +7,18 @@ gathers in the bus. Nothing is published before the commit of its own step.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from amsync.bus import Bus, Position, StreamEntry, shard_stream
 from amsync.bus.port import START
-from amsync.errors import BusError, BusFull, DocumentDeleted, StorageError
+from amsync.errors import BusError, BusFull, DocumentDeleted, StorageBehind, StorageError
 from amsync.ids import DocumentId, shard_of
 from amsync.metrics import Metrics
 from amsync.protocol.envelope import Progress, Stamped, pack_outbound, unpack_inbound
@@ -92,6 +94,7 @@ class Worker:
         self._sequences: dict[str, int] = {}
         self._owed: dict[str, dict[int, Position]] = {}
         self._owed_bytes = 0
+        self._settled: dict[int, Position] = {}
         self._listing = False
         self._list_again = False
         self.storage_trouble: str | None = None
@@ -120,12 +123,13 @@ class Worker:
                 group.create_task(self._ticks())
                 group.create_task(self._checkpoints())
         finally:
-            self._threads.shutdown(wait=True, cancel_futures=True)
-            self._maintenance.shutdown(wait=True, cancel_futures=True)
+            # A job may run for long, and this loop may be somebody else's: leave it behind.
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._maintenance.shutdown(wait=False, cancel_futures=True)
 
     async def settle(self, positions: Mapping[int, Position]) -> None:
         """Wait until the streams of these shards are dealt with, up to these positions."""
-        while any(self._by_number[n].settled() < p for n, p in positions.items()):
+        while any(self._settled.get(n, START) < p for n, p in positions.items()):
             self._stepped.clear()
             await self._stepped.wait()
 
@@ -187,7 +191,7 @@ class Worker:
                     extra={"document_id": document_id},
                     exc_info=failure,
                 )
-            self._start_threads(each)
+            self._start_jobs(each)
         changes = tuple(
             DocumentChunks(each.shard, each.epoch, document_id, tuple(chunks))
             for each in effects.values()
@@ -196,6 +200,9 @@ class Worker:
         if changes:
             await self._commit(WalBatch(changes=changes))
             self._touched.update(change.document_id for change in changes)
+        for each in effects.values():  # after the commit: what they read must hold it
+            for document_id in each.loads:
+                self._in_thread(self._threads, self._load, document_id)
         await self._publish(effects)
         for each in effects.values():
             for document_id in each.deletions:
@@ -208,6 +215,9 @@ class Worker:
         while True:
             try:
                 await self._store.commit(batch)
+            except StorageBehind:
+                self._metrics.count("commits_wait_for_checkpoint", "")
+                await asyncio.sleep(delay)
             except StorageError as error:
                 self._metrics.storage_errors.inc("commit")
                 if self.storage_trouble is None:
@@ -234,6 +244,7 @@ class Worker:
         for number in effects:
             settled = self._by_number[number].settled()
             await self._bus.trim(shard_stream(self._prefix, number), settled)
+            self._settled[number] = settled
         if self._owed_bytes >= PROGRESS_BYTES:
             self._owed_bytes = 0
             for gateway in self._owed:
@@ -284,13 +295,12 @@ class Worker:
 
         def run() -> None:
             result = call(document_id)
-            loop.call_soon_threadsafe(finished, result)
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(finished, result)
 
         pool.submit(run)
 
-    def _start_threads(self, effects: Effects) -> None:
-        for document_id in effects.loads:
-            self._in_thread(self._threads, self._load, document_id)
+    def _start_jobs(self, effects: Effects) -> None:
         for job in effects.jobs:
             run = job.run
 
@@ -417,29 +427,47 @@ class Worker:
             if self._store.checkpoint_due() or (aged and self._store.tail_bytes):
                 last = time.monotonic()
                 touched, self._touched = self._touched, set()
-                if not await loop.run_in_executor(self._maintenance, self._checkpoint, touched):
-                    self._touched |= touched
+                left = await loop.run_in_executor(self._maintenance, self._checkpoint, touched)
+                self._touched |= left
 
-    def _checkpoint(self, touched: set[DocumentId]) -> bool:
-        """In a thread: move the WAL's content into the document folders, compact what is due."""
+    def _checkpoint(self, touched: set[DocumentId]) -> set[DocumentId]:
+        """In a thread: move the WAL's content into the document folders, compact what is due.
+
+        Returns the documents that are still to be looked at: commits come before compaction,
+        and they are refused when checkpoints are late.
+        """
         started = time.monotonic()
-        try:
-            self._store.checkpoint()
-            for document_id in touched:
-                self._store.compact_if_due(document_id)
-        except StorageError as error:
-            self._metrics.storage_errors.inc("checkpoint")
-            log.warning("checkpoint failed; the WAL keeps everything", extra={"error": str(error)})
-            return False
+        if _failed(self._store.checkpoint, self._metrics, "checkpoint"):
+            return touched
         self._metrics.checkpoint_seconds.observe(time.monotonic() - started)
+        left = set(touched)
+        while left and not self._store.checkpoint_due():
+            document_id = left.pop()
+            _failed(partial(self._store.compact_if_due, document_id), self._metrics, "compact")
+        return left
+
+
+def _failed(call: Callable[[], object], metrics: Metrics, operation: str) -> bool:
+    """Do housekeeping; a failure is logged and counted, and costs nothing but the delay."""
+    try:
+        call()
+    except Exception as error:
+        metrics.storage_errors.inc(operation)
+        expected = isinstance(error, StorageError)
+        log.warning(
+            "housekeeping failed; the WAL keeps everything",
+            extra={"operation": operation, "error": str(error)},
+            exc_info=None if expected else error,
+        )
         return True
+    return False
 
 
 def _outcome(call: Callable[[], object]) -> object:
-    """What a call returned or raised; the shard decides what an exception means."""
+    """What a call in a thread returned or raised; the shard decides what an exception means."""
     try:
         return call()
-    except Exception as error:
+    except BaseException as error:
         return error
 
 

@@ -5,8 +5,10 @@ when it was asked for something impossible.
 """
 
 import asyncio
+import contextlib
 import importlib
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -190,6 +192,7 @@ def serve(**given: Any) -> None:
         node = Node(options)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    _raise_file_limit()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_serve(node))
@@ -201,6 +204,13 @@ def serve(**given: Any) -> None:
         _fail(f"can't listen: {error.strerror or error}")
     except (AmsyncError, BaseExceptionGroup) as error:
         _fail(f"the server failed: {error}")
+
+
+def _raise_file_limit() -> None:
+    """Each client is an open file; the usual soft limit of 1,024 is meant for `select`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _fail(message: str) -> NoReturn:
@@ -257,8 +267,14 @@ def _share(text: str) -> Share | Callable[..., Any]:
 async def _serve(node: Node) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():  # asked a second time: still clean, but without pauses
+            node.hurry()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, on_signal)
     await node.start()
     click.echo(_greeting(node))
     sys.stdout.flush()

@@ -32,6 +32,10 @@ class StorageFull(StorageError):
     """The volume has no space left. Nothing was acknowledged; the caller keeps its data."""
 
 
+class StorageBehind(StorageFull):
+    """Checkpoints are late, so the WAL's tail is full. Nothing was written; retry in a moment."""
+
+
 class BusError(AmsyncError):
     """The bus did not take or give an entry; retrying may help."""
 

@@ -21,9 +21,10 @@ import cbor2
 import amsync.worker.worker as worker_module
 from amsync.bus import MemoryBus, gateway_stream
 from amsync.gateway.connection import ClientConnection
+from amsync.gateway.effects import CloseReason
 from amsync.gateway.gateway import Gateway, GatewayOptions
 from amsync.gateway.limits import Limits
-from amsync.gateway.session import CloseReason, PeerSession
+from amsync.gateway.session import PeerSession
 from amsync.ids import DocumentId
 from amsync.metrics import Metrics
 from amsync.protocol.access import Access, Grant
@@ -51,13 +52,13 @@ async def _sleep(seconds: float) -> None:
 @contextmanager
 def in_simulation(fails: Callable[[], bool]) -> Iterator[None]:
     """Let the worker's own sleeps take simulated time, and watch the documents it loads."""
-    real, load = worker_module.asyncio, worker_module.load_document
+    worker = cast(Any, worker_module)
+    real, load = worker.asyncio, worker.load_document
 
     def load_watched(blobs: Sequence[bytes]) -> tuple[EngineDocument, list[tuple[int, str]]]:
         document, faults = load(blobs)
         return cast(EngineDocument, WatchedDocument(document, fails)), faults
 
-    worker = cast(Any, worker_module)
     worker.asyncio = SimpleNamespace(Event=asyncio.Event, sleep=_sleep)
     worker.load_document = load_watched
     try:
@@ -229,7 +230,7 @@ class SimulatedWorker(Worker):
                     if not isinstance(item, UnavailableOut):
                         continue
                     name = item.document_id
-                    excused = name in oracle.engine_failed or name in oracle.deleted
+                    excused = name in oracle.engine_failed or name in oracle.deleting
                     if not excused and store.exists(name):
                         raise Violation(f"{name} is stored and called unavailable")
         await super()._carry_out(effects)
@@ -355,6 +356,7 @@ class Policy:
     def __init__(self, server: "Server") -> None:
         self._server = server
         self.may_announce = server.plan.announce
+        self.is_constant = False
         self.shown: dict[tuple[str, DocumentId], Access] = {}
 
     def decide(self, peer_id: str, document_id: DocumentId) -> Grant | None:

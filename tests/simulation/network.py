@@ -440,6 +440,7 @@ class Network:
 
     def _delete(self) -> None:
         document_id = self.random.choice(self.documents)
+        self.oracle.deleting.add(document_id)
 
         def done(reply: Reply) -> None:
             if reply.error is None:

@@ -124,7 +124,10 @@ class _Durable:
 
 
 class Oracle:
-    """Everything that was promised in one run."""
+    """Everything that was promised in one run.
+
+    `deleting`: documents whose deletion was asked for; `deleted`: and acknowledged.
+    """
 
     def __init__(self, files: MemoryFileSystem) -> None:
         self._durable = _Durable(files)
@@ -133,6 +136,7 @@ class Oracle:
         self.acknowledged: dict[DocumentId, set[bytes]] = defaultdict(set)
         self.forbidden: dict[DocumentId, set[bytes]] = defaultdict(set)
         self.deleted: set[DocumentId] = set()
+        self.deleting: set[DocumentId] = set()
         self.frames = 0
         self.engine_failed: set[DocumentId] = set()
         self.loops_are_excused = False
@@ -176,7 +180,7 @@ class Oracle:
         """After a crash: everything that was ever promised must be there."""
         self.look_at_disk()
         for document_id, heads in self.acknowledged.items():
-            if document_id not in self.deleted and not heads <= self._on_disk[document_id]:
+            if document_id not in self.deleting and not heads <= self._on_disk[document_id]:
                 missing = len(heads - self._on_disk[document_id])
                 raise Violation(f"{missing} acknowledged changes of {document_id} are lost")
 
@@ -185,7 +189,7 @@ class Oracle:
         missing = set(self.acknowledged[document_id])
         for blob in blobs:
             missing -= hashes_of(blob)
-        if missing and document_id not in self.deleted:
+        if missing and document_id not in self.deleting:
             raise Violation(f"a load of {document_id} lacks {len(missing)} acknowledged changes")
 
     # -- what leaves
@@ -193,7 +197,7 @@ class Oracle:
     def promise(self, document_id: DocumentId, heads: list[bytes]) -> None:
         """The server says that these are its heads."""
         heads = [head for head in heads if head != INITIAL]
-        if document_id in self.deleted:
+        if document_id in self.deleting:
             return
         if not self.is_on_disk(document_id, heads):
             raise Violation(f"heads of {document_id} leave that are not on disk")

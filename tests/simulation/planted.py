@@ -306,7 +306,7 @@ def does_not_announce_new_documents(patch: Patch) -> None:
 def drops_an_outbound_sync_and_keeps_the_state(patch: Patch) -> None:
     deliver, drops = PeerSession.deliver, Sometimes(12)
 
-    def deliver_some(self: Any, item: Any, shared: bytes | None = None) -> None:
+    def deliver_some(self: Any, item: Any, shared: Any = None) -> None:
         if not (isinstance(item, SyncOut) and drops()):
             deliver(self, item, shared)
 
@@ -317,7 +317,7 @@ def drops_an_outbound_sync_and_keeps_the_state(patch: Patch) -> None:
 def delivers_after_access_was_lost(patch: Patch) -> None:
     deliver = PeerSession.deliver
 
-    def deliver_anyway(self: Any, item: Any, shared: bytes | None = None) -> None:
+    def deliver_anyway(self: Any, item: Any, shared: Any = None) -> None:
         document = self._documents.get(getattr(item, "document_id", None))
         if document is None or document.grant is None:
             deliver(self, item, shared)

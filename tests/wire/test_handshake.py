@@ -200,6 +200,7 @@ def test_client_that_only_connects_and_goes_leaves_nothing(server: Server) -> No
 @pytest.fixture
 def hasty(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr(gateway, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr("amsync.gateway.connection.CLOSE_SECONDS", 0.2)
     return serve(limits=Limits(handshake_seconds=0.4))
 
 

@@ -3,4 +3,5 @@
 
 def names_no_heads(message: bytes) -> bool:
     """Tell whether a sync message says that its sender has nothing of the document."""
-    return len(message) > 1 and message[1] == 0
+    # LEB128: zero may be written with any number of leading 0x80.
+    return message[1:].lstrip(b"\x80").startswith(b"\x00")

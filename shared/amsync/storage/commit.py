@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from amsync.errors import StorageError, StorageFull
+from amsync.errors import StorageBehind, StorageError
 from amsync.storage.batch import WalBatch
 
 Done = Callable[[BaseException | None], None]
@@ -107,7 +107,7 @@ class GroupCommit:
             if self._closed:
                 refused = StorageError("the store is closed")
             elif self._waiting_bytes and self._waiting_bytes + size > QUEUE_BYTES:
-                refused = StorageFull(
+                refused = StorageBehind(
                     f"{self._waiting_bytes} bytes wait for the disk, at most {QUEUE_BYTES} may"
                 )
             else:

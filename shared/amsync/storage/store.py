@@ -45,7 +45,7 @@ CHECKPOINT_BYTES = 64 * 1024 * 1024
 """Tail bytes at which `checkpoint_due` asks for a checkpoint before its time."""
 
 TAIL_LIMIT_BYTES = 256 * 1024 * 1024
-"""Tail bytes at which commits are refused with StorageFull: checkpoints fail or fall behind."""
+"""Tail bytes at which commits are refused with StorageBehind: checkpoints fail or fall behind."""
 
 _STRIPES = 64
 
@@ -117,8 +117,8 @@ class Store:
         Raises:
             StorageError: It may or may not be on disk, and is not acknowledged: drop what the
                 batch changed in memory and load again.
-            StorageFull: The same, for want of space, or because checkpoints fail for so long
-                that the WAL tail is at its limit.
+            StorageFull: The same, for want of space.
+            StorageBehind: Nothing was written; the WAL tail is at its limit until a checkpoint.
         """
         await self._commit.commit(batch)
 
