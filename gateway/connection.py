@@ -276,6 +276,8 @@ class ClientConnection(asyncio.Protocol):
         except InvalidState:
             pass
         self._write_control()
+        if reason is CloseReason.HANDSHAKE_TIMEOUT and self._transport is not None:
+            self._transport.close()  # who didn't join in time won't answer in time either
         self._loop.call_later(CLOSE_SECONDS, self.abort, reason.label)
 
     def abort(self, reason: str) -> None:

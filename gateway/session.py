@@ -187,9 +187,6 @@ class PeerSession:
     def disconnected(self) -> None:
         """The socket is gone: tell every shard that knows the connection."""
         self._state = _State.CLOSED
-        for document in self._documents.values():
-            if document.reserved_creation:
-                self._creations.give_back()
         for shard in sorted(self._shards):
             self._effects.append(Forward(shard, Close(self.connection), 0))
         self._shards.clear()

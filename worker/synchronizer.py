@@ -592,6 +592,9 @@ class DocumentSynchronizer:
         while self._inbox:
             waiting = self._inbox.popleft()
             if isinstance(waiting.item, SyncIn | Greet):
+                peer = self.peers.get(waiting.address)
+                if peer is not None:
+                    peer.access, peer.needs_reset = waiting.item.access, True
                 self._unavailable([waiting.address], effects)
             elif isinstance(waiting.item, Call):
                 error = StorageError(f"document {self.document_id} can't be opened; see the log")

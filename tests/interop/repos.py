@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from interop.driver import Driver
 
-DEFAULT_SECONDS = 10.0
+DEFAULT_SECONDS = 30.0
 
 Json = Any
 Edit = list[Any]

@@ -211,7 +211,8 @@ def test_commit_and_edit_to_peer_latency_are_measured(start: StartServer) -> Non
         return after[name] - before.get(name, 0)
 
     for name in ("commit_seconds", "fsync_seconds", "edit_to_peer_seconds"):
-        assert grown(f"amsync_{name}_count") >= 5, name
+        # One message may bring a slow reader several changes.
+        assert grown(f"amsync_{name}_count") >= (1 if name.startswith("edit") else 5), name
         assert 0 < grown(f"amsync_{name}_sum") < elapsed * 2, name
     assert grown("amsync_committed_bytes_total") > 0
 
