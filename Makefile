@@ -51,7 +51,7 @@ build: $(STAMPS)/package ## install amsync and its engine into .venv
 test: node lint $(STAMPS)/javascript ## lint and the test suite, in under 5 minutes
 	@$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
 
-test-all: node lint $(STAMPS)/javascript ## the same with all that takes longer
+test-all: node lint $(STAMPS)/javascript $(STAMPS)/fuzz ## the same with all that takes longer
 	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: lint-tools $(STAMPS)/dev ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
@@ -111,6 +111,11 @@ $(STAMPS)/package: $(STAMPS)/build-tool $(PYTHON_PACKAGES) $(NATIVE) $(NO_ENGINE
 $(STAMPS)/dev: $(PYTHON_PACKAGES) | $(STAMPS)/package
 	@echo "installing the development tools"
 	@$(BIN)/maturin develop --release --locked --quiet --extras dev
+	@touch $@
+
+$(STAMPS)/fuzz: $(STAMPS)/dev $(PYTHON_PACKAGES)
+	@echo "installing the fuzzer"
+	@$(BIN)/maturin develop --release --locked --quiet --extras dev,fuzz
 	@touch $@
 
 $(STAMPS)/javascript: tests/js/package.json tests/js/package-lock.json $(STAMPS)/venv $(NO_MODULES)
