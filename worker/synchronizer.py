@@ -43,11 +43,7 @@ from amsync.protocol.envelope import (
 )
 from amsync.protocol.sync import names_no_heads
 from amsync.worker import calls
-from amsync.worker.peers import (
-    LONGEST_SILENCE_SECONDS,
-    Peer,
-    Waiting,
-)
+from amsync.worker.peers import LoadRetry, Peer, Peers, Waiting
 from amsync.worker.ports import (
     Address,
     Effects,
@@ -59,14 +55,12 @@ from amsync.worker.ports import (
     Job,
 )
 
-OFFER_SECONDS = 10.0
-LOAD_RETRY_SECONDS = 1.0
-LOAD_RETRY_DOUBLINGS = 6
-LOADS_UNTIL_REFUSED = 3
 BREAKS_UNTIL_BLOCKED = 3
 INLINE_BYTES = 32 * 1024
 INLINE_CHANGES = 4_000
 """Up to so many (changes of history x messages) a batch stays on the loop: about 1.5 ms."""
+
+INLINE_DOCUMENT_BYTES = 4 * 1024 * 1024
 
 
 class State(enum.Enum):
@@ -88,10 +82,9 @@ class DocumentSynchronizer:
     auto_create: bool
     state: State = State.COLD
     deleted: bool = False
-    peers: dict[Address, Peer] = field(default_factory=dict)
+    peers: Peers = field(default_factory=Peers)
     last_used: float = 0.0
     is_stored: bool = False
-    _numbers: dict[int, Peer] = field(default_factory=dict)
     _engine: EngineDocument | None = None
     _heads: tuple[bytes, ...] = ()
     _inbox: deque[Waiting] = field(default_factory=deque)
@@ -100,8 +93,7 @@ class DocumentSynchronizer:
     _edited_at: float = 0.0
     _unsaved: list[bytes] = field(default_factory=list)
     _breaks: int = 0
-    _retry_at: float = 0.0
-    _load_failures: int = 0
+    _loading: LoadRetry = field(default_factory=LoadRetry)
     peer_heads: list[tuple[Peer, list[bytes]]] = field(default_factory=list)
     """Heads that peers with a storage id were seen to have; the shard takes and clears them."""
     not_greeted: list[Address] = field(default_factory=list)
@@ -111,9 +103,7 @@ class DocumentSynchronizer:
 
     def join(self, peer: Peer) -> Peer:
         """Make a connection a peer of the document, or return the one it is already."""
-        known = self.peers.setdefault(peer.address, peer)
-        self._numbers[known.number] = known
-        return known
+        return self.peers.join(peer)
 
     def submit(self, waiting: Waiting) -> None:
         """Take an item; it is dealt with by a `run` of this or a later step."""
@@ -121,13 +111,7 @@ class DocumentSynchronizer:
 
     def relay(self, sender: Peer, item: EphemeralIn, effects: Effects) -> None:
         """Pass a broadcast on, without loading the document (PROTOCOL 4.1)."""
-        targets = [
-            peer.address
-            for peer in self.peers.values()
-            if peer.peer_id != sender.peer_id
-            and item.target_id in (None, peer.peer_id)
-            and peer.access > Access.NONE
-        ]
+        targets = self.peers.audience(sender, item.target_id)
         for gateway, connections in _by_gateway(targets).items():
             effects.send(
                 gateway,
@@ -151,17 +135,17 @@ class DocumentSynchronizer:
             self._sync([], [peer.number for peer in forgiven], (), effects, now)
         if self._wait_is_over(now):
             self._settle(effects, now)
-        if self._load_failures > 0 and self.wants_run(now):
+        if self._loading.failures > 0 and self.wants_run(now):
             self.state = State.LOADING
             effects.loads.append(self.document_id)
         while self._inbox:
-            if self._load_failures >= LOADS_UNTIL_REFUSED and self.state is State.COLD:
+            if self._loading.lasts and self.state is State.COLD:
                 self._refuse_all(effects)
                 return
             if self.state is State.COLD and not self._needs_content(self._inbox[0]):
                 self._single(self._inbox.popleft(), effects, now)
                 continue
-            if self.state is State.COLD and now >= self._retry_at:
+            if self.state is State.COLD and now >= self._loading.retry_at:
                 self.state = State.LOADING
                 effects.loads.append(self.document_id)
             if self.state is State.BLOCKED:
@@ -179,7 +163,7 @@ class DocumentSynchronizer:
         self._engine = engine or self.factory.new()
         self._heads = tuple(self._engine.heads())
         self.state = State.READY
-        self._load_failures = 0
+        self._loading.failures = 0
         returning = [peer for peer in self.peers.values() if peer.in_engine]
         for peer in returning:
             peer.in_engine = False
@@ -196,10 +180,8 @@ class DocumentSynchronizer:
         and greeted with a reset when the document can be read again.
         """
         self.state = State.COLD
-        self._load_failures += 1
-        delay = LOAD_RETRY_SECONDS * 2 ** min(self._load_failures - 1, LOAD_RETRY_DOUBLINGS)
-        self._retry_at = now + delay
-        if self._load_failures >= LOADS_UNTIL_REFUSED:
+        self._loading.failed(now)
+        if self._loading.lasts:
             effects.count("documents_unreadable")
             self._refuse_all(effects)
             for peer in self.peers.values():
@@ -278,15 +260,15 @@ class DocumentSynchronizer:
     def wants_run(self, now: float) -> bool:
         """A load failed and may now be tried again, or a peer's silence is over."""
         if self.state is State.COLD:
-            unread = bool(self._inbox) or (self._load_failures > 0 and bool(self.peers))
-            return unread and now >= self._retry_at
+            unread = bool(self._inbox) or (self._loading.failures > 0 and bool(self.peers))
+            return unread and now >= self._loading.retry_at
         return bool(self._forgiven(now)) or self._wait_is_over(now)
 
     def _wait_is_over(self, now: float) -> bool:
         """Some wait for an absent document whose supplier has not delivered in time."""
-        if self.state is not State.READY or self._heads or self._is_awaited(now):
+        if self.state is not State.READY or self._heads or self.peers.is_awaited(now):
             return False
-        return any(peer.asks and not peer.told_unavailable for peer in self.peers.values())
+        return bool(self.peers.asking())
 
     def _forgiven(self, now: float) -> list[Peer]:
         """Peers whose silence is over, if there is something to tell them.
@@ -295,14 +277,7 @@ class DocumentSynchronizer:
         """
         if self.state is not State.READY or not self._heads:
             return []
-        return [
-            peer
-            for peer in self.peers.values()
-            if peer.needs_reset
-            and not peer.in_engine
-            and peer.access > Access.NONE
-            and now >= peer.silenced_until
-        ]
+        return self.peers.forgiven(now)
 
     def _is_at_rest(self) -> bool:
         return not self._inbox and self.state in (State.COLD, State.READY, State.BLOCKED)
@@ -404,15 +379,9 @@ class DocumentSynchronizer:
         peer.may_create = item.may_create and peer.access >= Access.WRITE
         return peer.number, item.data
 
-    def _is_awaited(self, now: float) -> bool:
-        """Somebody has offered what we lack, not too long ago to be believed."""
-        return any(
-            peer.offered and now - peer.offered_at < OFFER_SECONDS for peer in self.peers.values()
-        )
-
     def _creates_too_much(self, item: SyncIn, now: float) -> bool:
         """The peer brings a document that nobody has, and may not create any more now."""
-        absent = not self._heads and not self._is_awaited(now)
+        absent = not self._heads and not self.peers.is_awaited(now)
         uploads = item.access >= Access.WRITE and not names_no_heads(item.data)
         return absent and uploads and not item.may_create
 
@@ -464,7 +433,11 @@ class DocumentSynchronizer:
         work = partial(self._engine.sync, batch, hello)
         messages = len(batch) + len(hello) + 1
         size = sum(len(data) for _, data in batch)
-        if size > INLINE_BYTES or self._engine.change_count() * messages > INLINE_CHANGES:
+        if (
+            size > INLINE_BYTES
+            or self._engine.change_count() * messages > INLINE_CHANGES
+            or self._engine.size_bytes() > INLINE_DOCUMENT_BYTES
+        ):
             self._start(work, taken, effects)
             return
         self._edited_at = _written_at(taken)
@@ -502,12 +475,12 @@ class DocumentSynchronizer:
         for fault in outcome.faults:
             self._fault(fault.peer, fault.reason, effects, now)
         for number, heads in outcome.peer_heads:
-            if number in self._numbers:
-                self.peer_heads.append((self._numbers[number], heads))
+            if number in self.peers.numbers:
+                self.peer_heads.append((self.peers.numbers[number], heads))
         edited_at = self._edited_at if outcome.chunks else 0.0
         authors = {w.address for w in (*self._in_hand, *self._in_job)}
         for data, numbers in outcome.messages:
-            peers = [self._numbers[n] for n in numbers if n in self._numbers]
+            peers = [self.peers.numbers[n] for n in numbers if n in self.peers.numbers]
             to_others = any(peer.address not in authors for peer in peers)
             self._send(data, peers, creator, edited_at if to_others else 0.0, effects)
         self._settle(effects, now)
@@ -535,9 +508,9 @@ class DocumentSynchronizer:
         """Answer those who wait for an absent document, unless somebody is about to bring it."""
         if self._heads or self._engine is None or self.state is not State.READY:
             return
-        if self._is_awaited(now):
+        if self.peers.is_awaited(now):
             return
-        asking = [p for p in self.peers.values() if p.asks and not p.told_unavailable]
+        asking = self.peers.asking()
         creator = next((peer for peer in asking if peer.may_create), None)
         if creator is not None and self.auto_create and not self.deleted:
             effects.count("documents_created")
@@ -560,15 +533,13 @@ class DocumentSynchronizer:
 
     def _fault(self, number: int, reason: str, effects: Effects, now: float) -> None:
         effects.count("engine_faults", reason)
-        peer = self._numbers.get(number)
+        peer = self.peers.numbers.get(number)
         if reason != "loop_reset" and peer is not None:
             self._silence(peer, effects, now)
 
     def _silence(self, peer: Peer, effects: Effects, now: float) -> None:
-        peer.silenced_until = now + peer.silence_seconds
-        peer.silence_seconds = min(2 * peer.silence_seconds, LONGEST_SILENCE_SECONDS)
+        peer.silence(now)
         self._retire(peer)
-        peer.needs_reset = True
         self._unavailable([peer.address], effects)
 
     def _broken(
@@ -646,8 +617,7 @@ class DocumentSynchronizer:
 
     def _remove(self, peer: Peer) -> None:
         self._retire(peer)
-        del self.peers[peer.address]
-        del self._numbers[peer.number]
+        self.peers.leave(peer)
 
     def _unavailable(self, addresses: Iterable[Address], effects: Effects) -> None:
         for gateway, connections in _by_gateway(addresses).items():

@@ -44,7 +44,8 @@ class Fault:
     `reason` is a bounded label:
     malformed, too_large, bloom, checksum, chunk_type, sequence, duplicate_sequence, op_id,
     unknown_actor, unknown_object (an operation in an object that does not exist),
-    rows (a run-length column that claims too many rows),
+    rows (a run-length column that claims too many rows, or a document with more than 2^26),
+    too_complex (too much of the graph would have to be searched for an author's past),
     loop_reset (the exchange repeats itself; the peer's state was renewed with a reset),
     loop (it repeats itself again after a reset; the peer was silenced).
     """
@@ -88,24 +89,36 @@ class Document:
     """One open document and the sync state of each of its peers.
 
     A peer is an int of 64 bits that the caller chooses. Not thread-safe: one call at a time; a
-    second one raises RuntimeError. Numbers below 1 for `window` or `loop_limit` raise ValueError.
+    second one raises RuntimeError.
 
-    Args of the constructor:
-        window: 1 or more. At most so many unanswered messages with changes per peer; what comes later
-            is sent as one message when an answer arrives.
-        loop_limit: 1 or more. So many consecutive exchanges without progress renew the state with a reset.
+    Args of the constructor, each 1 or more, else it raises ValueError:
+        window: At most so many unanswered messages with changes per peer; what comes later is
+            sent as one message when an answer arrives.
+        loop_limit: So many consecutive exchanges without progress renew the state with a reset.
+        queue_bytes: Bound on changes of peers that wait for a dependency, with at most 10,000
+            of them; the oldest are dropped, and asked for again when heads lead to them.
     """
 
-    def __new__(cls, *, window: int = 8, loop_limit: int = 3) -> Document: ...
+    def __new__(
+        cls, *, window: int = 8, loop_limit: int = 3, queue_bytes: int = 8_388_608
+    ) -> Document: ...
     @staticmethod
     def load(
-        blobs: Sequence[bytes], *, window: int = 8, loop_limit: int = 3
+        blobs: Sequence[bytes],
+        *,
+        window: int = 8,
+        loop_limit: int = 3,
+        queue_bytes: int = 8_388_608,
     ) -> tuple[Document, list[tuple[int, str]]]:
         """Load from stored blobs, each with one or more chunks, in any order; duplicates are fine.
 
+        Stored bytes are trusted more than those of peers: they may have 2^28 rows together and
+        inflate to 4 GiB, and what waits for a dependency is kept whole until the next message.
+        Whatever a document took can be loaded again, also compacted.
+
         Returns the document and (index of the blob, what is wrong) for each blob that has a
         bad part; the good chunks of it, and all others, are loaded all the same.
-        Raises EnginePanic only.
+        Raises EnginePanic, or ValueError like the constructor.
         """
 
     def heads(self) -> list[bytes]: ...
@@ -113,6 +126,9 @@ class Document:
         """Changes applied, without queued ones that wait for a dependency."""
 
     def queued_count(self) -> int: ...
+    def queued(self) -> list[bytes]:
+        """Chunks of the changes that wait for a dependency, oldest first, uncompressed."""
+
     def size_bytes(self) -> int:
         """Estimate of the memory held: grows with changes, ops and saved size; cheap to call."""
 
@@ -217,7 +233,7 @@ class Replica:
         """All changes as raw uncompressed chunks, dependencies first."""
 
     def connect(self, peer: int, state: bytes | None = None) -> None:
-        """Start a sync state with a peer, fresh or from an encoded one; replaces one that exists."""
+        """Start a sync state with a peer, fresh or from an encoded one; replaces the old one."""
 
     def disconnect(self, peer: int) -> bytes | None:
         """End it; returns the encoded state, or None if there was none."""
