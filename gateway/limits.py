@@ -1,11 +1,11 @@
 """Bounds on what one connection, address or gateway may take, with their defaults.
 
-Two rules sets: `Limits()` for a server on loopback or with authentication, and
-`anonymous_limits` for one that strangers can reach. What happens at each bound is said here and
+Two sets of defaults: for a server on loopback or with authentication, and stricter ones where
+strangers come in; what an operator asks for explicitly wins over both. What happens at each bound is said here and
 tested in tests/gateway.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from amsync.errors import ConfigError
@@ -63,13 +63,11 @@ class Limits:
                 )
 
 
-def anonymous_limits(limits: Limits) -> Limits:
-    """The same limits with the stricter of each and what strangers get."""
-    changes = {}
-    for each in fields(Limits):
-        current, anonymous = getattr(limits, each.name), each.metadata["anonymous"]
-        changes[each.name] = anonymous if current == 0 else min(current, anonymous)
-    return replace(limits, **changes)
+def default_limits(*, strangers: bool) -> Limits:
+    """The limits that hold unless others are asked for; `strangers` may reach the server."""
+    if not strangers:
+        return Limits()
+    return Limits(**{each.name: each.metadata["anonymous"] for each in fields(Limits)})
 
 
 def table(limits: Limits) -> str:

@@ -12,7 +12,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +21,7 @@ import click
 from amsync import config, logs
 from amsync.errors import AmsyncError, ConfigError, VolumeError
 from amsync.gateway.http import is_loopback
-from amsync.gateway.limits import Limits, table
+from amsync.gateway.limits import Limits, default_limits, table
 from amsync.node import EPHEMERAL, Ephemeral, Node, NodeOptions
 from amsync.protocol.access import Share
 from amsync.server import new_event_loop
@@ -74,6 +74,12 @@ def _load_config(ctx: click.Context, _param: click.Parameter, value: Path | None
     return value
 
 
+def _default_of(limit: Field[Any]) -> str:
+    anonymous = limit.metadata["anonymous"]
+    stricter = "" if anonymous == limit.default else f"; with --allow-anonymous {anonymous:,}"
+    return f"{limit.default:,}{stricter}"
+
+
 def _kind(parameter: click.Parameter) -> type:
     """What a value of this option must be in a TOML file."""
     match parameter.type:
@@ -101,7 +107,7 @@ def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
             default=None,
             envvar=config.variable(each.name),
             show_envvar=True,
-            help=f"{each.metadata['text']}  [default: {each.default:,}]",
+            help=f"{each.metadata['text']}  [default: {_default_of(each)}]",
         )(command)
     return command
 
@@ -239,7 +245,7 @@ def _node_options(given: dict[str, Any]) -> NodeOptions:
         admin_host=given["admin_host"],
         share=_share(given["share"]),
         allow_anonymous=given["allow_anonymous"],
-        limits=Limits(**limits) if limits else None,
+        limits=replace(default_limits(strangers=not is_loopback(given["host"])), **limits),
         drain_seconds=given["drain_seconds"],
     )
 

@@ -29,7 +29,7 @@ from amsync.errors import (
 from amsync.gateway.access import AccessPolicy, ShareCallable, parse_share
 from amsync.gateway.gateway import Gateway, GatewayOptions
 from amsync.gateway.http import is_loopback
-from amsync.gateway.limits import Limits, anonymous_limits
+from amsync.gateway.limits import Limits, default_limits
 from amsync.ids import DocumentId, generate_document_id, parse_document_id, shard_of
 from amsync.metrics import Metrics
 from amsync.protocol.access import Share
@@ -150,9 +150,8 @@ class Node:
         self.metrics = Metrics()
         self.port = self.admin_port = 0
         self.store: Store | None = None
-        self.limits = options.limits or Limits()
-        if not is_loopback(options.host):
-            self.limits = anonymous_limits(self.limits)
+        strangers = not is_loopback(options.host)
+        self.limits = options.limits or default_limits(strangers=strangers)
         self._worker: Worker | None = None
         self._gateway: Gateway | None = None
         self._admin: AdminServer | None = None

@@ -51,8 +51,8 @@ class Server:
         share: Share.ALLOW (or None), Share.ANNOUNCE (True), Share.DENY (False), or a callable
             (client_id, document_id) or (client_id, document_id, identity), plain or async, that
             returns one of them. `client_id` is what the client calls itself, no proof.
-        allow_anonymous: Let everybody in who reaches `host`; stricter limits apply.
-        limits: Bounds; the default depends on `host`.
+        allow_anonymous: Let everybody in who reaches `host`.
+        limits: Bounds; the default is stricter beyond loopback, see `amsync serve --help`.
         admin_host: Where the admin port listens.
         drain_seconds: Over how long `close` spreads the closing of sockets.
 

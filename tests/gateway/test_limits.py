@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from amsync.errors import ConfigError
-from amsync.gateway.limits import Creations, Limits, anonymous_limits, table
+from amsync.gateway.limits import Creations, Limits, default_limits, table
 
 
 def test_defaults_are_those_of_the_documentation() -> None:
@@ -17,8 +17,9 @@ def test_defaults_are_those_of_the_documentation() -> None:
 
 
 def test_strangers_get_stricter_ones() -> None:
-    limits = anonymous_limits(Limits())
+    limits = default_limits(strangers=True)
 
+    assert default_limits(strangers=False) == Limits()
     assert limits.max_connections == 1_000
     assert limits.max_connections_per_address == 50
     assert limits.max_documents_per_connection == 1_000
@@ -26,21 +27,7 @@ def test_strangers_get_stricter_ones() -> None:
     assert limits.max_frame_bytes == Limits().max_frame_bytes
 
 
-def test_stricter_choices_of_the_operator_stay() -> None:
-    chosen = Limits(max_connections=5, creations_per_minute=1, handshake_seconds=1.0)
-
-    limits = anonymous_limits(chosen)
-
-    assert (limits.max_connections, limits.creations_per_minute) == (5, 1)
-    assert limits.handshake_seconds == 1.0
-    assert anonymous_limits(limits) == limits
-
-
-def test_looser_choices_of_the_operator_are_cut_for_strangers() -> None:
-    assert anonymous_limits(Limits(max_connections=1_000_000)).max_connections == 1_000
-
-
-@pytest.mark.parametrize("limits", [Limits(), anonymous_limits(Limits())])
+@pytest.mark.parametrize("limits", [Limits(), default_limits(strangers=True)])
 def test_table_has_every_limit_with_its_value_and_meaning(limits: Limits) -> None:
     lines = table(limits).splitlines()
 

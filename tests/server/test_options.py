@@ -12,7 +12,7 @@ import pytest
 import amsync
 from amsync import ConfigError, Limits, Server, Share
 from amsync._automerge import Replica
-from amsync.gateway.limits import anonymous_limits
+from amsync.gateway.limits import default_limits
 from support.rawclient import RawClient, refused
 
 from .conftest import StartServer
@@ -421,8 +421,13 @@ class TestSafeBind:
 
     def test_beyond_loopback_limits_are_stricter(self, start: StartServer) -> None:
         server = start(host="0.0.0.0", allow_anonymous=True)
-        assert server.aio.limits == anonymous_limits(Limits())
+        assert server.aio.limits == default_limits(strangers=True)
         assert server.aio.limits.max_connections < Limits().max_connections
+
+    def test_limits_that_were_asked_for_hold_beyond_loopback_too(self, start: StartServer) -> None:
+        chosen = Limits(max_connections=60_000)
+        server = start(host="0.0.0.0", allow_anonymous=True, limits=chosen)
+        assert server.aio.limits == chosen
 
     def test_allow_anonymous_on_loopback_changes_nothing(self, start: StartServer) -> None:
         assert start(allow_anonymous=True).aio.limits == Limits()
