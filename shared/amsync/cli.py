@@ -234,6 +234,7 @@ def _node_options(given: dict[str, Any]) -> NodeOptions:
     if storage_id == "ephemeral":
         storage_id = EPHEMERAL
     limits = {f.name: given[f.name] for f in fields(Limits) if given[f.name] is not None}
+    defaults = default_limits(strangers=not is_loopback(given["host"]))
     return NodeOptions(
         port=given["port"],
         host=given["host"],
@@ -245,7 +246,7 @@ def _node_options(given: dict[str, Any]) -> NodeOptions:
         admin_host=given["admin_host"],
         share=_share(given["share"]),
         allow_anonymous=given["allow_anonymous"],
-        limits=replace(default_limits(strangers=not is_loopback(given["host"])), **limits),
+        limits=replace(defaults, **limits) if limits else None,
         drain_seconds=given["drain_seconds"],
     )
 

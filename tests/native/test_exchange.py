@@ -312,6 +312,20 @@ def test_reset_of_an_old_peer_is_empty_heads_then_the_real_ones() -> None:
     assert network.converged()
 
 
+def test_reset_is_said_to_a_peer_whose_last_sync_we_do_not_know() -> None:
+    """The crate's own answer to such a message has no reset in it, and would go first."""
+    document, replica = Document(), Replica()
+    replica.put("n", 1)
+    document.apply(b"".join(replica.changes()))
+    document.add_peer(0)
+    document.reset_peer(0)
+    unknown = craft.message(heads=[b"?" * 32], haves=[craft.have([b"!" * 32])])
+
+    outcome = document.sync([(0, unknown)])
+
+    assert [data[-1] for data, _ in outcome.messages] == [0x85]
+
+
 def test_reset_reaches_a_peer_that_has_nothing() -> None:
     """Empty heads alone would be equal to its own, and it would stay silent."""
     network = Network(opened(filled()), [Replica()])

@@ -18,7 +18,7 @@ from pathlib import Path
 from amsync._automerge import Replica, initial_change
 from amsync.ids import DocumentId
 from amsync.storage.wal import read_segment
-from support.memfs import MemoryFileSystem, _Directory, _File
+from support.memfs import MemoryFileSystem
 
 ROOT = Path("/data")
 HASH_BYTES = 32
@@ -96,31 +96,11 @@ def hashes_of(blob: bytes) -> set[bytes]:
     return found
 
 
+def shown_heads(heads: Sequence[bytes]) -> str:
+    return "[" + " ".join(head.hex()[:6] for head in heads) + "]"
+
+
 INITIAL = next(iter(hashes_of(initial_change())))
-
-
-class _Durable:
-    """The durable content of a machine's files, for `read_segment`."""
-
-    def __init__(self, files: MemoryFileSystem) -> None:
-        self._files = files
-
-    def walk(self) -> list[tuple[Path, _File]]:
-        found: list[tuple[Path, _File]] = []
-
-        def below(directory: _Directory, path: Path) -> None:
-            for name, node in directory.durable.items():
-                if isinstance(node, _Directory):
-                    below(node, path / name)
-                else:
-                    found.append((path / name, node))
-
-        below(self._files._root, Path("/"))
-        self.content = {path: file.durable for path, file in found}
-        return found
-
-    def read(self, path: Path) -> bytes:
-        return self.content[path]
 
 
 class Oracle:
@@ -130,7 +110,7 @@ class Oracle:
     """
 
     def __init__(self, files: MemoryFileSystem) -> None:
-        self._durable = _Durable(files)
+        self._files = files
         self._read: dict[tuple[Path, int], dict[DocumentId, set[bytes]]] = {}
         self._on_disk: dict[DocumentId, set[bytes]] = defaultdict(set)
         self.acknowledged: dict[DocumentId, set[bytes]] = defaultdict(set)
@@ -148,11 +128,11 @@ class Oracle:
     def look_at_disk(self) -> None:
         """Read anew what would be there after a power failure."""
         self._on_disk = defaultdict(set)
-        for path, file in self._durable.walk():
-            key = (path, len(file.durable))
+        for path, data in self._files.durable_tree().items():
+            key = (path, len(data))
             found = self._read.get(key)
             if found is None:
-                found = self._read[key] = self._hashes_in(path, file.durable)
+                found = self._read[key] = self._hashes_in(path, data)
             for document_id, hashes in found.items():
                 self._on_disk[document_id] |= hashes
 
@@ -160,7 +140,9 @@ class Oracle:
         parts = path.relative_to(ROOT).parts if path.is_relative_to(ROOT) else ()
         found: dict[DocumentId, set[bytes]] = defaultdict(set)
         if path.suffix == ".wal":
-            for batch in read_segment(self._durable, path).batches:  # type: ignore[arg-type]
+            survivor = MemoryFileSystem()
+            survivor.put(path, data)
+            for batch in read_segment(survivor, path).batches:
                 for item in batch.changes:
                     for chunk in item.chunks:
                         found[item.document_id] |= hashes_of(chunk)

@@ -5,8 +5,9 @@ from random import Random
 
 import pytest
 
-from .network import make_plan, run_seed
+from .network import run_seed
 from .oracle import Violation
+from .plan import make_plan
 from .planted import PLANTS
 
 MOST_SEEDS = 100

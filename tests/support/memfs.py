@@ -247,6 +247,24 @@ class MemoryFileSystem:
                     found[entry.name] = self.read(path)
         return found
 
+    def durable_tree(self) -> dict[Path, bytes]:
+        """All files, with their bytes, as a power failure now would leave them at the worst.
+
+        Nothing is changed, and a machine that is down may be asked too.
+        """
+        found: dict[Path, bytes] = {}
+
+        def below(directory: _Directory, path: Path) -> None:
+            for name, node in directory.durable.items():
+                if isinstance(node, _Directory):
+                    below(node, path / name)
+                else:
+                    found[path / name] = node.durable
+
+        with self._lock:
+            below(self._root, Path("/"))
+        return found
+
     def _fsync(self, path: Path, file: _File) -> None:
         error = self._enter("fsync", path)
         if error is not None:

@@ -253,3 +253,12 @@ class Client:
 
 def new_document() -> DocumentId:
     return generate_document_id()
+
+
+def stored(net: Net, document_id: DocumentId, **values: object) -> Replica:
+    """Put a document on the volume."""
+    replica = Replica()
+    for key, value in values.items():
+        replica.put(key, value)
+    net.store(document_id, replica)
+    return replica

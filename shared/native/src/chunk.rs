@@ -7,6 +7,7 @@
 use automerge::{Automerge, Change, ChangeHash};
 use sha2::{Digest, Sha256};
 
+use crate::account::Cost;
 use crate::columns::{spend_columns, Budget, Column, Layout};
 use crate::error::{guarded_check, reason, Refusal};
 use crate::reader::Reader;
@@ -16,14 +17,6 @@ const DOCUMENT: u8 = 0;
 const CHANGE: u8 = 1;
 const COMPRESSED: u8 = 2;
 
-/// Everything compressed in one message or blob inflates to at most this much: well above the
-/// 100 MiB that a frame may have, since documents compress, and small enough for a worker.
-pub const MOST_INFLATED_BYTES: u64 = 256 << 20;
-/// The same for all blobs of a stored document, which grew from many messages.
-pub const MOST_STORED_BYTES: u64 = 4 << 30;
-/// Rows that need not be paid for by bytes, as runs of nulls; the crate takes some 0.5 s for
-/// them in a hostile change.
-pub const FREE_ROWS: u64 = 1 << 18;
 /// Operation ids are u32 in the crate, and it panics when they overflow (ENGINE T11).
 pub const MOST_OP_ID: u64 = 1 << 31;
 /// The crate keeps sequence numbers as u32.
@@ -37,11 +30,6 @@ mod spec {
     pub const KEY_ACTOR: u32 = 0x11;
     pub const ACTION: u32 = 0x42;
     pub const PREDECESSOR_ACTOR: u32 = 0x71;
-}
-
-/// Whether the first chunk is a saved document, if it is one at all.
-pub fn starts_with_document(blob: &[u8]) -> bool {
-    blob.get(MAGIC.len() + 4) == Some(&DOCUMENT)
 }
 
 /// The action of operations that begin or end a mark.
@@ -86,6 +74,7 @@ pub struct CheckedChange {
     pub made: Vec<(u64, u64)>,
     /// Whether it marks text.
     pub has_marks: bool,
+    pub cost: Cost,
 }
 
 /// The content of one chunk.
@@ -120,19 +109,22 @@ pub fn check(
         }
         DOCUMENT => {
             check_checksum(chunk, DOCUMENT, chunk.data)?;
-            if check_document(chunk.data, budget)?.iter().all(known) {
+            let (heads, mut cost) = check_document(chunk.data, budget)?;
+            if heads.iter().all(known) {
                 return Ok(Checked::KnownDocument);
             }
+            cost.bytes += chunk.data.len() as u64;
             let (document, changes) = guarded_check(|| {
                 let document = Automerge::load(chunk.whole)
                     .map_err(|error| Refusal::malformed(error.to_string()))?;
                 let changes = document.get_changes(&[]);
                 Ok((Box::new(document), changes))
             })?;
-            let changes = changes
+            let mut changes = changes
                 .into_iter()
                 .map(inspect_change)
-                .collect::<Result<_, _>>()?;
+                .collect::<Result<Vec<_>, _>>()?;
+            share_payment(&mut changes, cost.bytes);
             Ok(Checked::Document(document, changes))
         }
         other => Err(Refusal::new(
@@ -183,11 +175,23 @@ fn check_change(whole: &[u8], data: &[u8], budget: &mut Budget) -> Result<Checke
     if columns.iter().any(Column::is_compressed) {
         return Err(Refusal::malformed("a change with compressed columns"));
     }
-    spend_columns(&columns, budget)?;
+    let cost = spend_columns(&columns, budget)?;
     let change = guarded_check(|| {
         Change::try_from(whole).map_err(|error| Refusal::malformed(error.to_string()))
     })?;
-    inspect_change(change)
+    let mut checked = inspect_change(change)?;
+    checked.cost.rows = cost.rows;
+    Ok(checked)
+}
+
+/// The changes of a saved document pay what its bytes do, each its part: the crate writes them
+/// out in many times as many bytes.
+fn share_payment(changes: &mut [CheckedChange], bytes: u64) {
+    let all: u64 = changes.iter().map(|checked| checked.cost.bytes).sum();
+    for checked in changes {
+        let part = u128::from(checked.cost.bytes) * u128::from(bytes.min(all));
+        checked.cost.bytes = (part / u128::from(all.max(1))) as u64;
+    }
 }
 
 fn change_columns(data: &[u8]) -> Result<Vec<Column<'_>>, Refusal> {
@@ -206,7 +210,7 @@ fn change_columns(data: &[u8]) -> Result<Vec<Column<'_>>, Refusal> {
 }
 
 /// Spend what a saved document's columns claim; returns its heads.
-fn check_document(data: &[u8], budget: &mut Budget) -> Result<Vec<ChangeHash>, Refusal> {
+fn check_document(data: &[u8], budget: &mut Budget) -> Result<(Vec<ChangeHash>, Cost), Refusal> {
     let mut reader = Reader::new(data);
     let actors = reader.count(1, usize::MAX)?;
     for _ in 0..actors {
@@ -217,8 +221,8 @@ fn check_document(data: &[u8], budget: &mut Budget) -> Result<Vec<ChangeHash>, R
     let operations = Layout::read(&mut reader)?;
     let mut columns = changes.columns(&mut reader)?;
     columns.extend(operations.columns(&mut reader)?);
-    spend_columns(&columns, budget)?;
-    Ok(heads)
+    let cost = spend_columns(&columns, budget)?;
+    Ok((heads, cost))
 }
 
 /// What `apply_changes` trusts in a single change.
@@ -265,11 +269,16 @@ fn inspect_change(change: Change) -> Result<CheckedChange, Refusal> {
         .into_iter()
         .flat_map(Column::runs)
         .any(|run| run.is_ok_and(|run| run.value == Some(MARK_ACTION)));
+    let cost = Cost {
+        rows: change.len() as u64,
+        bytes: change.raw_bytes().len() as u64,
+    };
     Ok(CheckedChange {
         change,
         objects,
         made,
         has_marks,
+        cost,
     })
 }
 

@@ -8,6 +8,7 @@ use std::io::Read;
 
 use flate2::bufread::DeflateDecoder;
 
+use crate::account::Cost;
 use crate::error::{reason, Refusal};
 use crate::reader::Reader;
 
@@ -15,7 +16,7 @@ const DEFLATE_BIT: u32 = 0b1000;
 
 /// A character takes a byte and a row, its deletion another row but no byte, since long runs of
 /// deletions are a few bytes.
-const ROWS_PER_BYTE: u64 = 3;
+pub const ROWS_PER_BYTE: u64 = 3;
 
 /// The low three bits of a column's specification.
 mod kind {
@@ -31,13 +32,16 @@ mod kind {
 pub struct Budget {
     inflated_bytes: u64,
     rows: u64,
+    most_rows: u64,
 }
 
 impl Budget {
-    pub fn new(inflated_bytes: u64, rows: u64) -> Self {
+    /// `most_rows` holds whatever is paid.
+    pub fn new(inflated_bytes: u64, rows: u64, most_rows: u64) -> Self {
         Self {
             inflated_bytes,
             rows,
+            most_rows,
         }
     }
 
@@ -48,12 +52,13 @@ impl Budget {
     }
 
     fn spend_rows(&mut self, rows: u64) -> Result<(), Refusal> {
-        self.rows = self.rows.checked_sub(rows).ok_or_else(|| {
-            Refusal::new(
-                reason::ROWS,
-                format!("{rows} rows claimed, {} allowed", self.rows),
-            )
-        })?;
+        let allowed = self.rows.min(self.most_rows);
+        if rows > allowed {
+            let detail = format!("{rows} rows claimed, {allowed} allowed");
+            return Err(Refusal::new(reason::ROWS, detail));
+        }
+        self.rows -= rows;
+        self.most_rows -= rows;
         Ok(())
     }
 
@@ -126,13 +131,15 @@ impl<'a> Column<'a> {
     }
 }
 
-/// Spend the rows that columns claim; inflate those that are compressed.
-pub fn spend_columns(columns: &[Column<'_>], budget: &mut Budget) -> Result<(), Refusal> {
-    let mut most = 0;
+/// Spend the rows that columns claim; inflate those that are compressed. The bytes of `cost` are
+/// those that were inflated.
+pub fn spend_columns(columns: &[Column<'_>], budget: &mut Budget) -> Result<Cost, Refusal> {
+    let mut cost = Cost::default();
     for column in columns {
         let data = if column.is_compressed() {
             let inflated = budget.inflate(column.data)?;
             budget.pay_rows(inflated.len());
+            cost.bytes += inflated.len() as u64;
             Cow::Owned(inflated)
         } else {
             Cow::Borrowed(column.data)
@@ -141,9 +148,10 @@ pub fn spend_columns(columns: &[Column<'_>], budget: &mut Budget) -> Result<(), 
             spec: column.plain_spec(),
             data: &data,
         };
-        most = most.max(claimed_rows(&plain)?);
+        cost.rows = cost.rows.max(claimed_rows(&plain)?);
     }
-    budget.spend_rows(most)
+    budget.spend_rows(cost.rows)?;
+    Ok(cost)
 }
 
 /// Rows of a column; for a group column, which counts the members of lists, its sum if larger.

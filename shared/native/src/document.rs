@@ -6,6 +6,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::engine::Engine;
+use crate::error::guarded;
 use crate::history::History;
 use crate::outcome::{hash_list, Outcome};
 use crate::peer::Peer;
@@ -20,11 +21,13 @@ pub struct Document {
 /// A loaded document and (index of the blob, what is wrong with it).
 type Loaded = (Document, Vec<(usize, String)>);
 
-fn check_limits(window: usize, loop_limit: u32) -> PyResult<()> {
-    if window > 0 && loop_limit > 0 {
+fn check_limits(window: usize, loop_limit: u32, queue_bytes: usize) -> PyResult<()> {
+    if window > 0 && loop_limit > 0 && queue_bytes > 0 {
         return Ok(());
     }
-    let text = format!("window={window}, loop_limit={loop_limit}: both must be at least 1");
+    let text = format!(
+        "window={window}, loop_limit={loop_limit}, queue_bytes={queue_bytes}: must be at least 1"
+    );
     Err(PyValueError::new_err(text))
 }
 
@@ -46,26 +49,28 @@ impl Document {
 #[pymethods]
 impl Document {
     #[new]
-    #[pyo3(signature = (*, window=8, loop_limit=3))]
-    fn new(window: usize, loop_limit: u32) -> PyResult<Self> {
-        check_limits(window, loop_limit)?;
+    #[pyo3(signature = (*, window=8, loop_limit=3, queue_bytes=8_388_608))]
+    fn new(window: usize, loop_limit: u32, queue_bytes: usize) -> PyResult<Self> {
+        check_limits(window, loop_limit, queue_bytes)?;
+        let history = guarded(|| History::new(queue_bytes))?;
         Ok(Self {
-            engine: Engine::new(History::default(), window, loop_limit),
+            engine: Engine::new(history, window, loop_limit),
         })
     }
 
     #[staticmethod]
-    #[pyo3(signature = (blobs, *, window=8, loop_limit=3))]
+    #[pyo3(signature = (blobs, *, window=8, loop_limit=3, queue_bytes=8_388_608))]
     fn load(
         py: Python<'_>,
         blobs: Vec<PyBackedBytes>,
         window: usize,
         loop_limit: u32,
+        queue_bytes: usize,
     ) -> PyResult<Loaded> {
-        check_limits(window, loop_limit)?;
+        check_limits(window, loop_limit, queue_bytes)?;
         let (engine, problems) = py.detach(|| {
             let slices: Vec<&[u8]> = blobs.iter().map(AsRef::as_ref).collect();
-            Engine::load(&slices, window, loop_limit)
+            Engine::load(&slices, window, loop_limit, queue_bytes)
         })?;
         let problems = problems
             .into_iter()
@@ -84,6 +89,11 @@ impl Document {
 
     fn queued_count(&self) -> usize {
         self.engine.queued_count()
+    }
+
+    fn queued<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let chunks = py.detach(|| self.engine.queued());
+        chunks.iter().map(|chunk| PyBytes::new(py, chunk)).collect()
     }
 
     fn size_bytes(&self) -> usize {

@@ -6,7 +6,7 @@ use automerge::ChangeHash;
 
 use crate::error::{guarded, Failure, Panicked};
 use crate::history::{History, Problem};
-use crate::ingest::{budget, read_blob, Intake, Mode};
+use crate::ingest::{read_blob, Intake, Mode};
 use crate::message;
 use crate::outcome::{Fault, Report};
 use crate::peer::{Peer, View};
@@ -38,8 +38,9 @@ impl Engine {
         blobs: &[&[u8]],
         window: usize,
         loop_limit: u32,
+        queue_bytes: usize,
     ) -> Result<(Self, Vec<Problem>), Panicked> {
-        let (history, problems) = History::load(blobs)?;
+        let (history, problems) = guarded(|| History::load(blobs, queue_bytes))??;
         Ok((Self::new(history, window, loop_limit), problems))
     }
 
@@ -57,6 +58,11 @@ impl Engine {
 
     pub fn queued_count(&self) -> usize {
         self.history.queue.len()
+    }
+
+    /// Raw chunks of the changes that wait for a dependency, oldest first.
+    pub fn queued(&self) -> Vec<Vec<u8>> {
+        self.history.queue.chunks()
     }
 
     pub fn size_bytes(&self) -> usize {
@@ -82,6 +88,17 @@ impl Engine {
     /// Take messages, then generate; every peer named is known.
     pub fn sync(&mut self, batch: &[(i64, &[u8])], hello: &[i64]) -> Result<Report, Panicked> {
         self.alive()?;
+        let result = guarded(|| self.sync_unguarded(batch, hello));
+        result
+            .and_then(|report| report)
+            .map_err(|panicked| self.broken_by(panicked))
+    }
+
+    fn sync_unguarded(
+        &mut self,
+        batch: &[(i64, &[u8])],
+        hello: &[i64],
+    ) -> Result<Report, Panicked> {
         let mut report = Report::default();
         let before = self.tracked_heads(batch);
         for peer in hello {
@@ -97,10 +114,10 @@ impl Engine {
                     report.faults.push(Fault::new(*peer, refusal));
                     refused.insert(*peer);
                 }
-                Err(Failure::Panicked(panicked)) => return Err(self.broken_by(panicked)),
+                Err(Failure::Panicked(panicked)) => return Err(panicked),
             }
         }
-        self.generate_all(&refused, &mut report)?;
+        self.generate_all(&refused, &mut report);
         for (peer, old) in before {
             let new = self
                 .peers
@@ -118,15 +135,21 @@ impl Engine {
     /// Take a blob from the application, all or nothing.
     pub fn apply(&mut self, blob: &[u8]) -> Result<Report, Failure> {
         self.alive()?;
+        let result =
+            guarded(|| self.apply_unguarded(blob)).unwrap_or_else(|panicked| Err(panicked.into()));
+        if let Err(Failure::Panicked(panicked)) = &result {
+            self.broken = Some(panicked.clone());
+        }
+        result
+    }
+
+    fn apply_unguarded(&mut self, blob: &[u8]) -> Result<Report, Failure> {
         let mut intake = Intake::default();
-        let graph = &self.history.graph;
-        read_blob(blob, &mut budget(graph), graph, &mut intake)?;
+        let mut budget = self.history.account.budget();
+        read_blob(blob, &mut budget, &self.history.graph, &mut intake)?;
         let mut report = Report::default();
-        match self.take(intake, None, Mode::Complete, &mut report) {
-            Err(Failure::Panicked(panicked)) => return Err(self.broken_by(panicked).into()),
-            taken => taken?,
-        };
-        self.generate_all(&BTreeSet::new(), &mut report)?;
+        self.take(intake, None, Mode::Complete, &mut report)?;
+        self.generate_all(&BTreeSet::new(), &mut report);
         report.heads = self.history.graph.heads();
         Ok(report)
     }
@@ -159,7 +182,7 @@ impl Engine {
         let mut grew = false;
         if had_changes && !read_only {
             let mut intake = Intake::default();
-            let mut budget = budget(&self.history.graph);
+            let mut budget = self.history.account.budget();
             for blob in &received.blobs {
                 read_blob(blob, &mut budget, &self.history.graph, &mut intake)?;
             }
@@ -172,7 +195,7 @@ impl Engine {
             peer.note_progress();
         }
         let document = &mut self.history.document;
-        guarded(|| peer.receive(document, received.message, had_changes))?
+        peer.receive(document, received.message, had_changes)
             .map_err(|error| Panicked(error.to_string()))?;
         Ok(())
     }
@@ -196,11 +219,7 @@ impl Engine {
         Ok(grew)
     }
 
-    fn generate_all(
-        &mut self,
-        refused: &BTreeSet<i64>,
-        report: &mut Report,
-    ) -> Result<(), Panicked> {
+    fn generate_all(&mut self, refused: &BTreeSet<i64>, report: &mut Report) {
         let view = View {
             document: &self.history.document,
             graph: &self.history.graph,
@@ -210,7 +229,6 @@ impl Engine {
         let our_heads = view.graph.heads();
         let mut memo = Memo::new();
         let mut outbox = Outbox::default();
-        let mut result = Ok(());
         for (id, peer) in &mut self.peers {
             if refused.contains(id) || peer.is_quiet(&our_heads, self.window) {
                 continue;
@@ -222,14 +240,10 @@ impl Engine {
                 memo: &mut memo,
                 outbox: &mut outbox,
             };
-            if let Err(panicked) = guarded(|| sender.run(peer)) {
-                result = Err(panicked);
-                break;
-            }
+            sender.run(peer);
         }
         report.messages = outbox.messages;
         report.faults.extend(outbox.faults);
-        result.map_err(|panicked| self.broken_by(panicked))
     }
 
     fn alive(&self) -> Result<(), Panicked> {

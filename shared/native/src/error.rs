@@ -40,6 +40,7 @@ pub mod reason {
     pub const UNKNOWN_ACTOR: &str = "unknown_actor";
     pub const UNKNOWN_OBJECT: &str = "unknown_object";
     pub const ROWS: &str = "rows";
+    pub const TOO_COMPLEX: &str = "too_complex";
     pub const LOOP_RESET: &str = "loop_reset";
     pub const LOOP: &str = "loop";
     pub const MISSING_DEPENDENCY: &str = "missing_dependency";

@@ -5,22 +5,26 @@
 //! actor's previous change is an ancestor, its operations are numbered above both, and every
 //! actor that it names occurs in its causal past.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use automerge::{ActorId, Change, ChangeHash};
 
-use crate::actor_sets::{ActorSets, SetId};
+use crate::chains::{Chains, OutOfSteps};
 use crate::error::{reason, Refusal};
 
 /// How far an honest author's numbering may be ahead of all that we know: it comes from
 /// operations of other branches that the author holds and we don't yet.
 const MOST_OP_ID_GAP: u64 = 1 << 20;
 
+/// Steps through the graph that looking for ancestors may take: a document's bytes earn them, up
+/// to a bound that takes some 0.2 s. Honest changes need a few each.
+const MOST_STEPS: u64 = 1 << 22;
+const STEPS_PER_BYTE: u64 = 16;
+
 struct Node {
     hash: ChangeHash,
     actor: u32,
     max_op: u32,
-    actors: SetId,
     deps: Box<[u32]>,
 }
 
@@ -31,15 +35,30 @@ struct Author {
     changes: Vec<u32>,
 }
 
-#[derive(Default)]
 pub struct Graph {
     nodes: Vec<Node>,
     index: HashMap<ChangeHash, u32>,
     authors: Vec<Author>,
     author_index: HashMap<ActorId, u32>,
     heads: BTreeSet<ChangeHash>,
-    sets: ActorSets,
+    chains: Chains,
     max_op: u64,
+    steps: u64,
+}
+
+impl Default for Graph {
+    fn default() -> Self {
+        Self {
+            nodes: Vec::new(),
+            index: HashMap::new(),
+            authors: Vec::new(),
+            author_index: HashMap::new(),
+            heads: BTreeSet::new(),
+            chains: Chains::default(),
+            max_op: 0,
+            steps: MOST_STEPS,
+        }
+    }
 }
 
 /// Where to return to when a later change of the same message is refused.
@@ -47,6 +66,7 @@ pub struct Mark {
     length: usize,
     heads: BTreeSet<ChangeHash>,
     max_op: u64,
+    steps: u64,
 }
 
 impl Graph {
@@ -54,8 +74,13 @@ impl Graph {
         self.nodes.len()
     }
 
-    pub fn max_op(&self) -> u64 {
-        self.max_op
+    /// Count no steps: what is stored was accepted, maybe in another order, and must load.
+    pub fn allow_all_steps(&mut self) {
+        self.steps = u64::MAX;
+    }
+
+    pub fn count_steps(&mut self) {
+        self.steps = MOST_STEPS;
     }
 
     pub fn contains(&self, hash: &ChangeHash) -> bool {
@@ -76,7 +101,17 @@ impl Graph {
     }
 
     /// Whether the change may follow on what is here. Its dependencies are all in the graph.
-    pub fn check(&self, change: &Change) -> Result<(), Refusal> {
+    pub fn check(&mut self, change: &Change) -> Result<(), Refusal> {
+        let earned = STEPS_PER_BYTE * change.raw_bytes().len() as u64;
+        let mut steps = self.steps.saturating_add(earned);
+        let result = self.check_within(change, &mut steps);
+        if self.steps != u64::MAX {
+            self.steps = steps.min(MOST_STEPS);
+        }
+        result
+    }
+
+    fn check_within(&self, change: &Change, steps: &mut u64) -> Result<(), Refusal> {
         let deps = self.dep_indices(change);
         let author = self.author_index.get(change.actor_id()).copied();
         let own = author.map_or(&[][..], |author| &self.authors[author as usize].changes);
@@ -90,14 +125,16 @@ impl Graph {
             ));
         }
         let previous = own.last().copied();
-        if previous.is_some_and(|previous| !self.is_ancestor(previous, &deps)) {
-            return Err(Refusal::new(
-                reason::SEQUENCE,
-                "the author's previous change is not an ancestor",
-            ));
+        if let Some(previous) = previous {
+            if !self.chains.is_ancestor(previous, &deps, steps)? {
+                return Err(Refusal::new(
+                    reason::SEQUENCE,
+                    "the author's previous change is not an ancestor",
+                ));
+            }
         }
         self.check_op_ids(change, &deps, previous)?;
-        self.check_actors(change, &deps, author)
+        self.check_actors(change, &deps, author, steps)
     }
 
     fn check_op_ids(
@@ -133,11 +170,13 @@ impl Graph {
         Ok(())
     }
 
+    /// An actor is in the past if its first change is.
     fn check_actors(
         &self,
         change: &Change,
         deps: &[u32],
         author: Option<u32>,
+        steps: &mut u64,
     ) -> Result<(), Refusal> {
         let unknown = || {
             Refusal::new(
@@ -145,21 +184,18 @@ impl Graph {
                 "an actor is named that is not in the change's past",
             )
         };
-        let mut wanted = HashSet::new();
         for actor in change.other_actor_ids() {
             let index = *self.author_index.get(actor).ok_or_else(unknown)?;
-            if Some(index) != author {
-                wanted.insert(index);
+            if Some(index) == author {
+                continue;
+            }
+            let first = self.authors[index as usize].changes.first();
+            let first = *first.ok_or_else(unknown)?;
+            if !self.chains.is_ancestor(first, deps, steps)? {
+                return Err(unknown());
             }
         }
-        if deps.iter().any(|dep| {
-            self.sets
-                .contains_all(self.nodes[*dep as usize].actors, &mut wanted)
-        }) || wanted.is_empty()
-        {
-            return Ok(());
-        }
-        Err(unknown())
+        Ok(())
     }
 
     /// Add a change that passed `check` since the graph last changed.
@@ -178,13 +214,7 @@ impl Graph {
                 author
             }
         };
-        let mut actors = deps.iter().fold(0, |set, dep| {
-            let other = self.nodes[*dep as usize].actors;
-            self.sets.union(set, other)
-        });
-        if self.authors[author as usize].changes.is_empty() {
-            actors = self.sets.grow(actors, author);
-        }
+        self.chains.push(&deps);
         self.authors[author as usize].changes.push(node);
         for dep in change.deps() {
             self.heads.remove(dep);
@@ -196,7 +226,6 @@ impl Graph {
             hash: change.hash(),
             actor: author,
             max_op: change.max_op() as u32,
-            actors,
             deps: deps.into_boxed_slice(),
         });
     }
@@ -206,12 +235,14 @@ impl Graph {
             length: self.nodes.len(),
             heads: self.heads.clone(),
             max_op: self.max_op,
+            steps: self.steps,
         }
     }
 
     pub fn return_to(&mut self, mark: Mark) {
         for node in self.nodes.drain(mark.length..).rev() {
             self.index.remove(&node.hash);
+            self.chains.pop(&node.deps);
             let author = &mut self.authors[node.actor as usize];
             author.changes.pop();
         }
@@ -226,6 +257,7 @@ impl Graph {
         }
         self.heads = mark.heads;
         self.max_op = mark.max_op;
+        self.steps = mark.steps;
     }
 
     fn dep_indices(&self, change: &Change) -> Vec<u32> {
@@ -235,23 +267,14 @@ impl Graph {
             .filter_map(|dep| self.index.get(dep).copied())
             .collect()
     }
+}
 
-    /// Walks from the newest down and never below `node`: dependencies have lower indices.
-    fn is_ancestor(&self, node: u32, descendants: &[u32]) -> bool {
-        if descendants.contains(&node) {
-            return true;
-        }
-        let mut seen = HashSet::new();
-        let mut open: Vec<u32> = descendants.to_vec();
-        while let Some(next) = open.pop() {
-            if next == node {
-                return true;
-            }
-            if next > node && seen.insert(next) {
-                open.extend(self.nodes[next as usize].deps.iter());
-            }
-        }
-        false
+impl From<OutOfSteps> for Refusal {
+    fn from(_: OutOfSteps) -> Self {
+        Self::new(
+            reason::TOO_COMPLEX,
+            "too many branches lie between a change and its past",
+        )
     }
 }
 

@@ -7,13 +7,12 @@ use std::collections::HashMap;
 
 use automerge::{Automerge, Change, ChangeHash};
 
+use crate::account::{stored_budget, Account, Cost};
 use crate::chunk;
 use crate::columns::Budget;
 use crate::error::{guarded, Failure, Panicked, Refusal};
 use crate::graph::Graph;
-use crate::ingest::{
-    read_chunk, settle, stored_budget, Adoptable, Intake, Mode, SavedDocument, Settled,
-};
+use crate::ingest::{read_chunk, settle, Adoptable, Intake, Mode, SavedDocument, Settled};
 use crate::queue::{Arrival, Queue};
 use crate::reader::Reader;
 
@@ -21,13 +20,13 @@ use crate::reader::Reader;
 const BYTES_PER_CHANGE: usize = 250;
 const BYTES_PER_OPERATION: usize = 40;
 
-#[derive(Default)]
 pub struct History {
     pub document: Automerge,
     pub graph: Graph,
     pub queue: Queue,
     /// Counts the changes applied.
     pub version: u64,
+    pub account: Account,
     operation_count: usize,
     change_bytes: usize,
 }
@@ -44,9 +43,23 @@ pub struct Taken {
 }
 
 impl History {
+    /// An empty one; `queue_bytes` bounds the changes that wait.
+    pub fn new(queue_bytes: usize) -> Self {
+        Self {
+            document: Automerge::new(),
+            graph: Graph::default(),
+            queue: Queue::new(queue_bytes),
+            version: 0,
+            account: Account::default(),
+            operation_count: 0,
+            change_bytes: 0,
+        }
+    }
+
     /// Load blobs; returns what is wrong with each that has a bad part, in order.
-    pub fn load(blobs: &[&[u8]]) -> Result<(Self, Vec<Problem>), Panicked> {
-        let mut history = Self::default();
+    pub fn load(blobs: &[&[u8]], queue_bytes: usize) -> Result<(Self, Vec<Problem>), Panicked> {
+        let mut history = Self::new(queue_bytes);
+        history.graph.allow_all_steps();
         let mut problems = Vec::new();
         let (arrivals, adoptable) = history.read_all_stored(blobs, &mut problems);
         let taken = history.take_stored(arrivals, adoptable, &mut problems);
@@ -54,6 +67,8 @@ impl History {
             return Err(panicked);
         }
         history.queue.forget_peers();
+        history.graph.count_steps();
+        history.account.forgive();
         problems.sort_by_key(|(index, _)| *index);
         problems.dedup_by_key(|(index, _)| *index);
         Ok((history, problems))
@@ -65,14 +80,11 @@ impl History {
         blobs: &[&[u8]],
         problems: &mut Vec<Problem>,
     ) -> (Vec<Arrival>, Option<Adoptable>) {
-        // Snapshots first: what they inflate to pays for the rows of the changes after them.
-        let mut order: Vec<usize> = (0..blobs.len()).collect();
-        order.sort_by_key(|index| !chunk::starts_with_document(blobs[*index]));
-        let mut budget = stored_budget(blobs);
+        let mut budget = stored_budget();
         let mut arrivals = Vec::new();
         let mut intake = Intake::default();
-        for index in order {
-            let read = self.read_stored(blobs[index], &mut budget, &mut intake);
+        for (index, blob) in blobs.iter().enumerate() {
+            let read = self.read_stored(blob, &mut budget, &mut intake);
             problems.extend(read.err().map(|refusal| (index, refusal)));
             arrivals.extend(intake.changes.drain(..).map(|checked| Arrival {
                 checked,
@@ -225,6 +237,7 @@ impl History {
         mut before: Vec<ChangeHash>,
     ) -> Result<(), Failure> {
         let has_marks = applied.has_marks;
+        let cost = applied.cost;
         let mut applied = applied.changes;
         if applied.is_empty() {
             return Ok(());
@@ -256,6 +269,7 @@ impl History {
                 self.version += count;
                 self.operation_count += operations;
                 self.change_bytes += bytes;
+                self.account.book(cost);
                 Ok(())
             }
             Ok(Err(detail)) | Err(Panicked(detail)) => {
@@ -285,6 +299,7 @@ impl History {
 struct Applied {
     changes: Vec<Change>,
     has_marks: bool,
+    cost: Cost,
 }
 
 impl Applied {
@@ -292,6 +307,7 @@ impl Applied {
         Self {
             changes: std::mem::take(&mut settled.applied),
             has_marks: settled.has_marks,
+            cost: settled.cost,
         }
     }
 }

@@ -7,9 +7,8 @@ use std::collections::{HashSet, VecDeque};
 
 use automerge::{ActorId, Automerge, Change, ChangeHash, ObjId, ReadDoc};
 
-use crate::chunk::{
-    self, Checked, CheckedChange, FREE_ROWS, MOST_INFLATED_BYTES, MOST_STORED_BYTES,
-};
+use crate::account::Cost;
+use crate::chunk::{self, Checked, CheckedChange};
 use crate::columns::Budget;
 use crate::error::{guarded_check, reason, Refusal};
 use crate::graph::{duplicate_sequence, Graph, Mark};
@@ -36,20 +35,6 @@ pub struct SavedDocument<'a> {
 pub struct Adoptable {
     pub document: Automerge,
     pub hashes: HashSet<ChangeHash>,
-}
-
-/// Budget for one message: rows beyond the free ones are paid for by bytes, or delete what the
-/// document has.
-pub fn budget(graph: &Graph) -> Budget {
-    Budget::new(MOST_INFLATED_BYTES, FREE_ROWS + 2 * graph.max_op())
-}
-
-/// Budget for all blobs of a stored document. Bytes count before the blob that they are in is
-/// read: a blob with nothing but deletions may come before what it deletes.
-pub fn stored_budget(blobs: &[&[u8]]) -> Budget {
-    let mut budget = Budget::new(MOST_STORED_BYTES, FREE_ROWS);
-    blobs.iter().for_each(|blob| budget.pay_rows(blob.len()));
-    budget
 }
 
 /// Check all chunks of a blob into `intake`; it holds the good ones before a bad one.
@@ -107,6 +92,7 @@ pub struct Settled {
     pub applied: Vec<Change>,
     /// Whether one of them marks text.
     pub has_marks: bool,
+    pub cost: Cost,
     /// Refused changes that had waited in the queue, or any in tolerant mode.
     pub refused: Vec<(Arrival, Refusal)>,
     journal: Journal,
@@ -141,6 +127,7 @@ pub fn settle(
     let mut settled = Settled {
         applied: Vec::new(),
         has_marks: false,
+        cost: Cost::default(),
         refused: Vec::new(),
         journal: Journal {
             mark: graph.mark(),
@@ -159,7 +146,10 @@ pub fn settle(
     for (arrival, _) in &settled.refused {
         queue.refuse(arrival);
     }
-    queue.trim();
+    // What is stored waits whatever its size: compaction must see that something does.
+    if mode != Mode::Tolerant {
+        queue.trim();
+    }
     Ok(settled)
 }
 
@@ -206,6 +196,7 @@ fn settle_all(
                 ready.push_back((next, is_new));
             }
             settled.has_marks |= arrival.checked.has_marks;
+            settled.cost += arrival.checked.cost;
             settled.applied.push(arrival.checked.change);
         }
     }

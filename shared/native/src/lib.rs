@@ -1,6 +1,7 @@
 //! Registers what `amsync._automerge` exports; the interface is in `_automerge.pyi`.
 
-mod actor_sets;
+mod account;
+mod chains;
 mod chunk;
 mod columns;
 mod document;

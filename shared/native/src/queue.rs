@@ -1,9 +1,9 @@
 //! Changes that wait for a dependency, and the hashes of changes that were refused.
 //!
-//! Bounded in number and bytes: the oldest goes first, and is asked for again when a peer's
+//! Bounded in number and bytes, except for what was loaded, until the next message comes: the oldest goes first, and is asked for again when a peer's
 //! heads lead to it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use automerge::ChangeHash;
 
@@ -11,7 +11,6 @@ use crate::chunk::CheckedChange;
 use crate::graph::Graph;
 
 const MOST_CHANGES: usize = 10_000;
-const MOST_BYTES: usize = 64 << 20;
 const MOST_REFUSED: usize = 1024;
 
 /// A change and the peer that sent it; None from storage or the application.
@@ -31,8 +30,8 @@ impl Arrival {
     }
 }
 
-#[derive(Default)]
 pub struct Queue {
+    most_bytes: usize,
     waiting: HashMap<ChangeHash, (u64, Arrival)>,
     order: BTreeMap<u64, ChangeHash>,
     /// Queued changes by each of their dependencies.
@@ -40,10 +39,32 @@ pub struct Queue {
     bytes: usize,
     next: u64,
     refused: HashMap<ChangeHash, Vec<ChangeHash>>,
-    refused_order: std::collections::VecDeque<ChangeHash>,
+    refused_order: VecDeque<ChangeHash>,
 }
 
 impl Queue {
+    pub fn new(most_bytes: usize) -> Self {
+        Self {
+            most_bytes,
+            waiting: HashMap::new(),
+            order: BTreeMap::new(),
+            dependents: HashMap::new(),
+            bytes: 0,
+            next: 0,
+            refused: HashMap::new(),
+            refused_order: VecDeque::new(),
+        }
+    }
+
+    /// Raw chunks, oldest first.
+    pub fn chunks(&self) -> Vec<Vec<u8>> {
+        self.order
+            .values()
+            .filter_map(|hash| self.waiting.get(hash))
+            .map(|(_, arrival)| arrival.checked.change.raw_bytes().to_vec())
+            .collect()
+    }
+
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -91,7 +112,7 @@ impl Queue {
 
     /// Drop the oldest until the bounds hold.
     pub fn trim(&mut self) {
-        while self.waiting.len() > MOST_CHANGES || self.bytes > MOST_BYTES {
+        while self.waiting.len() > MOST_CHANGES || self.bytes > self.most_bytes {
             let Some(oldest) = self.order.first_key_value().map(|(_, hash)| *hash) else {
                 return;
             };

@@ -83,8 +83,10 @@ fn text_object(document: &mut AutoCommit, key: &str) -> Result<ObjId, AutomergeE
 impl Replica {
     #[new]
     #[pyo3(signature = (actor=None, *, v1=false))]
-    fn new(actor: Option<PyBackedBytes>, v1: bool) -> Self {
-        Self::with_document(AutoCommit::new(), actor.as_deref(), v1)
+    fn new(actor: Option<PyBackedBytes>, v1: bool) -> PyResult<Self> {
+        Ok(guarded(|| {
+            Self::with_document(AutoCommit::new(), actor.as_deref(), v1)
+        })?)
     }
 
     #[staticmethod]
@@ -98,7 +100,9 @@ impl Replica {
         let document = py
             .detach(|| guarded(|| AutoCommit::load(&data)))?
             .map_err(|error| Refusal::malformed(error.to_string()))?;
-        Ok(Self::with_document(document, actor.as_deref(), v1))
+        Ok(guarded(|| {
+            Self::with_document(document, actor.as_deref(), v1)
+        })?)
     }
 
     fn put(&mut self, py: Python<'_>, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -161,13 +165,16 @@ impl Replica {
         value::to_python(py, &tree?)
     }
 
-    fn heads<'py>(&mut self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        hash_list(py, &self.document.get_heads())
+    fn heads<'py>(&mut self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let heads = guarded(|| self.document.get_heads())?;
+        Ok(hash_list(py, &heads))
     }
 
     fn has(&mut self, change_hash: PyBackedBytes) -> PyResult<bool> {
         let hash = hashes(&[change_hash])?;
-        Ok(self.document.get_change_by_hash(&hash[0]).is_some())
+        Ok(guarded(|| {
+            self.document.get_change_by_hash(&hash[0]).is_some()
+        })?)
     }
 
     fn save<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
@@ -188,18 +195,22 @@ impl Replica {
     #[pyo3(signature = (peer, state=None))]
     fn connect(&mut self, peer: i64, state: Option<PyBackedBytes>) -> PyResult<()> {
         let state = match state {
-            Some(encoded) => {
-                State::decode(&encoded).map_err(|error| PyValueError::new_err(error.to_string()))?
-            }
+            Some(encoded) => guarded(|| State::decode(&encoded))?
+                .map_err(|error| PyValueError::new_err(error.to_string()))?,
             None => State::new(),
         };
         self.states.insert(peer, state);
         Ok(())
     }
 
-    fn disconnect<'py>(&mut self, py: Python<'py>, peer: i64) -> Option<Bound<'py, PyBytes>> {
-        let state = self.states.remove(&peer)?;
-        Some(PyBytes::new(py, &state.encode()))
+    fn disconnect<'py>(
+        &mut self,
+        py: Python<'py>,
+        peer: i64,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let state = self.states.remove(&peer);
+        let encoded = guarded(|| state.map(|state| state.encode()))?;
+        Ok(encoded.map(|bytes| PyBytes::new(py, &bytes)))
     }
 
     fn generate<'py>(

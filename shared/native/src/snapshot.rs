@@ -62,7 +62,7 @@ fn build(items: &[(String, Tree)]) -> Result<Vec<u8>, Panicked> {
 
 /// Load blobs into an engine, or say what is wrong with the first bad one.
 fn load_all(blobs: &[&[u8]]) -> Result<Engine, Failure> {
-    let (engine, mut problems) = Engine::load(blobs, 1, 1)?;
+    let (engine, mut problems) = Engine::load(blobs, 1, 1, usize::MAX)?;
     if problems.is_empty() {
         return Ok(engine);
     }
@@ -77,8 +77,11 @@ type Inspection<'py> = (Vec<Bound<'py, PyBytes>>, usize, usize);
 #[pyfunction]
 pub fn inspect(py: Python<'_>, blob: PyBackedBytes) -> PyResult<Inspection<'_>> {
     let (heads, changes, queued) = py.detach(|| {
-        let engine = load_all(&[blob.as_ref()])?;
-        Ok::<_, Failure>((engine.heads(), engine.change_count(), engine.queued_count()))
+        guarded(|| {
+            let engine = load_all(&[blob.as_ref()])?;
+            Ok::<_, Failure>((engine.heads(), engine.change_count(), engine.queued_count()))
+        })
+        .unwrap_or_else(|panicked| Err(panicked.into()))
     })?;
     Ok((hash_list(py, &heads), changes, queued))
 }
@@ -90,7 +93,7 @@ type Compacted<'py> = (Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>);
 pub fn compact(py: Python<'_>, blobs: Vec<PyBackedBytes>) -> PyResult<Compacted<'_>> {
     let (snapshot, heads) = py.detach(|| {
         let slices: Vec<&[u8]> = blobs.iter().map(AsRef::as_ref).collect();
-        merge(&slices)
+        guarded(|| merge(&slices)).unwrap_or_else(|panicked| Err(panicked.into()))
     })?;
     Ok((PyBytes::new(py, &snapshot), hash_list(py, &heads)))
 }
