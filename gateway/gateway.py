@@ -165,11 +165,6 @@ class Gateway:
         """New sockets are welcome."""
         return self._server is not None and not self._draining
 
-    @property
-    def connection_count(self) -> int:
-        """Sockets, joined or not."""
-        return len(self._connections)
-
     async def drain(self, seconds: float) -> dict[int, Position]:
         """Refuse new sockets, close the others in random order, pass on what they sent.
 

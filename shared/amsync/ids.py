@@ -18,7 +18,6 @@ from amsync.errors import InvalidDocumentId
 DocumentId = NewType("DocumentId", str)
 """Canonical base58check text of 1 to 64 bytes; safe in a path."""
 
-PeerId = NewType("PeerId", str)
 StorageId = NewType("StorageId", str)
 
 MAX_DOCUMENT_ID_BYTES = 64

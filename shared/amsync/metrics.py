@@ -4,7 +4,7 @@ Labels are bounded: never a document, peer or user. Sans-IO code doesn't import 
 reports events as (name, label), which `count` adds up.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -47,6 +47,7 @@ class Metrics:
         def histogram(name: str, text: str) -> Histogram:
             return Histogram(f"amsync_{name}", text, buckets=_LATENCY_BUCKETS, registry=registry)
 
+        self.build = Info("amsync_build", "Versions of what runs.", registry=registry)
         self.connections = gauge("connections", "Open sockets that have joined.")
         self.handshakes = counter("handshakes", "WebSocket handshakes by result.", "result")
         self.messages = counter(

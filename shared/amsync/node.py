@@ -36,7 +36,8 @@ from amsync.protocol.access import Share
 from amsync.protocol.envelope import Reply
 from amsync.storage import Store, open_store
 from amsync.tls import TLSConfig
-from amsync.worker.engine import NativeCodec, build_document, value_of
+from amsync.version import __version__
+from amsync.worker.engine import AUTOMERGE_VERSION, NativeCodec, build_document, value_of
 from amsync.worker.worker import Worker, WorkerOptions
 
 log = logging.getLogger("amsync")
@@ -148,6 +149,7 @@ class Node:
         options.check()
         self.options = options
         self.metrics = Metrics()
+        self.metrics.build.info({"version": __version__, "automerge": AUTOMERGE_VERSION})
         self.port = self.admin_port = 0
         self.store: Store | None = None
         strangers = not is_loopback(options.host)

@@ -38,9 +38,6 @@ from amsync.storage.wal import (
     read_segment,
 )
 
-CHECKPOINT_SECONDS = 30.0
-"""How often the worker should call `checkpoint`; bounds what a start has to replay."""
-
 CHECKPOINT_BYTES = 64 * 1024 * 1024
 """Tail bytes at which `checkpoint_due` asks for a checkpoint before its time."""
 
