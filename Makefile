@@ -52,7 +52,7 @@ test: node lint $(STAMPS)/javascript ## lint and the test suite, in under 5 minu
 	@$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
 
 test-all: node lint $(STAMPS)/javascript $(STAMPS)/fuzz ## the same with all that takes longer
-	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	@AMSYNC_TEST_ALL=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: lint-tools $(STAMPS)/dev ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
 	@$(BIN)/ruff check --quiet .

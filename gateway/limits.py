@@ -1,8 +1,8 @@
 """Bounds on what one connection, address or gateway may take, with their defaults.
 
 Two sets of defaults: for a server on loopback or with authentication, and stricter ones where
-strangers come in; what an operator asks for explicitly wins over both. What happens at each bound is said here and
-tested in tests/gateway.
+strangers come in; what an operator asks for explicitly wins over both. What happens at each
+bound is said here and tested in tests/gateway and tests/wire.
 """
 
 from dataclasses import dataclass, field, fields

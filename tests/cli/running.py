@@ -5,15 +5,16 @@ import queue
 import re
 import subprocess
 import sys
-import threading
+import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from support.program import Program, run_to_end
 
 URL = re.compile(r"\bwss?://\S+?:\d+")
 ADMIN_URL = re.compile(r"http://\S+/metrics")
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 COMMAND = [sys.executable, "-m", "amsync", "serve"]
 
@@ -23,8 +24,8 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**own, **extra}
 
 
-class Serving:
-    """A running command; the greeting was read when the block is entered.
+class Serving(Program):
+    """A running command; the greeting was read when it is made.
 
     Attributes:
         greeting: What was printed up to and with the snippet.
@@ -38,36 +39,37 @@ class Serving:
             arguments = (*arguments, "--admin-port", "off")
         if "--port" not in arguments:
             arguments = (*arguments, "--port", "0")
-        self.process = subprocess.Popen(
+        self._exit = ExitStack()
+        self._stderr = self._exit.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        lines: queue.Queue[str] = queue.Queue()
+        super().__init__(
             [*COMMAND, *arguments],
-            cwd=directory,
-            env=environment(env or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            lines.put,
+            stderr=self._stderr,
+            directory=directory,
+            environment=environment(env or {}),
         )
-        self._lines: queue.Queue[str] = queue.Queue()
-        self.errors: list[str] = []
-        self._readers = [
-            threading.Thread(target=self._read_output, daemon=True),
-            threading.Thread(target=self._read_errors, daemon=True),
-        ]
-        for reader in self._readers:
-            reader.start()
         self.greeting = ""
         while not self.greeting.rstrip().endswith('console.log("created", handle.url)'):
             try:
-                line = self._lines.get(timeout=START_SECONDS)
+                line = lines.get(timeout=START_SECONDS)
             except queue.Empty:
                 line = ""
             if not line:
-                self.kill9()
-                raise AssertionError(f"no greeting: {self.greeting}{''.join(self.errors)}")
+                said = "".join(self.errors)
+                self.close()
+                raise AssertionError(f"no greeting: {self.greeting}{said}")
             self.greeting += line
         found = URL.search(self.greeting)
         assert found is not None, self.greeting
         self.url = found[0]
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of its standard error so far."""
+        size = os.fstat(self._stderr.fileno()).st_size
+        # Read at a place: the process goes on where the shared file offset is.
+        return os.pread(self._stderr.fileno(), size, 0).decode().splitlines(keepends=True)
 
     @property
     def admin_url(self) -> str:
@@ -80,58 +82,15 @@ class Serving:
         """The JavaScript of the greeting."""
         return self.greeting.partition("From JavaScript:\n")[2].strip() + "\n"
 
-    def signal(self, number: int, timeout: float = 15.0) -> int:
-        """Send a signal and return the exit status."""
-        self.process.send_signal(number)
-        status = self.process.wait(timeout)
-        self._join()
-        return status
-
-    def kill9(self) -> None:
-        self.process.kill()
-        self.process.wait(5)
-        self._join()
-
-    def _join(self) -> None:
-        for reader in self._readers:
-            reader.join(5)
-        for pipe in (self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-    def _read_output(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(line)
-        self._lines.put("")
-
-    def _read_errors(self) -> None:
-        assert self.process.stderr is not None
-        self.errors.extend(self.process.stderr)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.process.poll() is None:
-            self.kill9()
+    def close(self) -> None:
+        super().close()
+        self._exit.close()
 
 
-def run_to_end(
+def run_command(
     directory: Path, *arguments: str, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command that should end by itself."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=directory,
-        env=environment(env or {}),
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-        check=False,
+    return run_to_end(
+        [*COMMAND, *arguments], directory=directory, environment=environment(env or {})
     )

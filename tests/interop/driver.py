@@ -14,21 +14,21 @@ import subprocess
 import threading
 from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from interop.repos import DEFAULT_SECONDS, Doc, Json, Repo
+from support.closing import Closing
+from support.program import Program
 
 DRIVER = Path(__file__).parent.parent / "js" / "driver.mjs"
 _GRACE_SECONDS = 15.0
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 
 
 class DriverError(Exception):
     """A command failed in Node; the text is its error with the stack."""
 
 
-class Driver:
+class Driver(Closing):
     """One Node process. Use it as a context manager, or `close()` it."""
 
     def __init__(self, log: Path, extra_ca: Path | None = None) -> None:
@@ -43,23 +43,19 @@ class Driver:
         environment = dict(os.environ)
         if extra_ca is not None:
             environment["NODE_EXTRA_CA_CERTS"] = str(extra_ca)
-        self._process = subprocess.Popen(
-            ["node", str(DRIVER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log_file,
-            env=environment,
-            text=True,
-            encoding="utf-8",
-        )
         self._ids = itertools.count()
         self._names = itertools.count()
         self._write_lock = threading.Lock()
         self._pending: dict[int, Future[Json]] = {}
         self._ready: queue.Queue[Json] = queue.Queue()
         self._repos: list[Repo] = []
-        self._reader = threading.Thread(target=self._read, name="js-driver", daemon=True)
-        self._reader.start()
+        self._program = Program(
+            ["node", str(DRIVER)],
+            self._take_line,
+            stderr=self._log_file,
+            environment=environment,
+            has_input=True,
+        )
         try:
             self._ready.get(timeout=_START_SECONDS)
         except queue.Empty:
@@ -171,9 +167,10 @@ class Driver:
             "args": {"timeoutMs": timeout * 1000, **args},
         }
         with self._write_lock:
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
+            pipe = self._program.process.stdin
+            assert pipe is not None
+            pipe.write(json.dumps(request) + "\n")
+            pipe.flush()
         return future
 
     def call(
@@ -188,7 +185,7 @@ class Driver:
 
     def running(self) -> bool:
         """Whether the process is alive."""
-        return self._process.poll() is None
+        return self._program.running()
 
     def close_repos(self) -> None:
         """Close what a test left open."""
@@ -197,52 +194,35 @@ class Driver:
 
     def close(self) -> None:
         """End Node; a second call does nothing."""
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
         try:
-            self._process.wait(5)
+            self._program.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(5)
-        self._reader.join(5)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+            self._program.kill9()
         self._log_file.close()
 
     def kill9(self) -> None:
         """Kill Node at once, as a power cut would."""
-        self._process.kill()
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        self._program.kill9()
+        self._log_file.close()
 
     def _forget(self, repo: Repo) -> None:
         self._repos = [other for other in self._repos if other is not repo]
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            message = json.loads(line)
-            if "ready" in message:
-                self._ready.put(message)
-                continue
-            future = self._pending.pop(message["id"])
-            if message["ok"]:
-                future.set_result(message["result"])
-            else:
-                future.set_exception(DriverError(message["error"]))
-        for future in list(self._pending.values()):
-            future.set_exception(DriverError(f"Node ended; see {self.log}"))
-        self._pending.clear()
+    def _take_line(self, line: str) -> None:
+        if not line:
+            for future in list(self._pending.values()):
+                future.set_exception(DriverError(f"Node ended; see {self.log}"))
+            self._pending.clear()
+            return
+        message = json.loads(line)
+        if "ready" in message:
+            self._ready.put(message)
+            return
+        future = self._pending.pop(message["id"])
+        if message["ok"]:
+            future.set_result(message["result"])
+        else:
+            future.set_exception(DriverError(message["error"]))
 
 
 def results(futures: list[Future[Json]], timeout: float = 60.0) -> list[Json]:

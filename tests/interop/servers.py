@@ -7,7 +7,6 @@ scenario itself: `pytest tests/interop --against=js`.
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -17,10 +16,11 @@ from typing import Protocol
 
 from interop.driver import Driver
 from interop.repos import Repo
+from support.program import Program
 
 _URL = re.compile(r"\bwss?://127\.0\.0\.1:(\d+)")
-_START_SECONDS = 20.0
-_STOP_SECONDS = 15.0
+_START_SECONDS = 60.0
+_STOP_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -69,41 +69,33 @@ class AmsyncServer:
         self.start()
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "amsync", "serve", *self._arguments()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
         self._listening = threading.Event()
-        self._reader = threading.Thread(target=self._read, name="amsync-stdout", daemon=True)
-        self._reader.start()
+        with self.log.open("ab") as log:
+            self._program = Program(
+                [sys.executable, "-m", "amsync", "serve", *self._arguments()],
+                self._take_line,
+                stderr=log,
+                environment={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
         deadline = time.monotonic() + _START_SECONDS
         while not self._listening.wait(0.05):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if not self.running() or time.monotonic() > deadline:
                 self.kill9()
                 raise RuntimeError(f"amsync serve printed no URL:\n{self.log.read_text()[-4000:]}")
 
     def running(self) -> bool:
-        return self._process.poll() is None
+        return self._program.running()
 
     def stop(self) -> None:
         """End it with SIGTERM; it must say goodbye with status 0."""
-        self._process.send_signal(signal.SIGTERM)
         try:
-            status = self._process.wait(_STOP_SECONDS)
+            status = self._program.signal(signal.SIGTERM, _STOP_SECONDS)
         finally:
             self.kill9()
         assert status == 0, f"amsync serve ended with {status} after SIGTERM"
 
     def kill9(self) -> None:
-        self._process.kill()
-        self._process.wait(5)
-        self._reader.join(5)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._program.kill9()
 
     def restart(self) -> None:
         self.stop()
@@ -124,15 +116,12 @@ class AmsyncServer:
             arguments += ["--tls-cert", str(cert), "--tls-key", str(key)]
         return arguments
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self.log.open("ab") as log:
-            for line in self._process.stdout:
-                log.write(line)
-                log.flush()
-                if not self._listening.is_set() and (url := _URL.search(line.decode())):
-                    self.url, self._port = url[0], int(url[1])
-                    self._listening.set()
+    def _take_line(self, line: str) -> None:
+        with self.log.open("a") as log:
+            log.write(line)
+        if not self._listening.is_set() and (url := _URL.search(line)):
+            self.url, self._port = url[0], int(url[1])
+            self._listening.set()
 
 
 class ReferenceServer:

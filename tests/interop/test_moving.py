@@ -150,7 +150,7 @@ def _visit(client: Repo, document_id: str, name: str) -> None:
 
 def _wait_for_file(folder: Path, at_least_bytes: int) -> Path:
     """automerge-repo saves some time after it acknowledged, and tells nobody."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for path in folder.glob("*"):
             if path.stat().st_size >= at_least_bytes:

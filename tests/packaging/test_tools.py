@@ -2,10 +2,11 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from support.program import run_to_end
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tools" / "check-tools.sh"
@@ -19,13 +20,20 @@ NEW_ENOUGH = {
 }
 
 
+def found(tool: str) -> str:
+    """Where a tool is that every machine has on which `make test` runs."""
+    path = shutil.which(tool)
+    assert path is not None, f"{tool} is missing"
+    return path
+
+
 class Machine:
     """A PATH of stand-ins that answer `--version` with one line and do nothing else."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for needed in ("mktemp", "rm"):
-            (folder / needed).symlink_to(shutil.which(needed) or pytest.skip(f"no {needed}"))
+            (folder / needed).symlink_to(found(needed))
         for name, answer in NEW_ENOUGH.items():
             self.install(name, f"echo '{answer}'")
 
@@ -40,16 +48,15 @@ class Machine:
     def check(self, *tools: str) -> tuple[int, list[str]]:
         """Run the script; return its exit status and its lines on standard error."""
         env = {"PATH": str(self.folder), "TMPDIR": str(self.folder)}
-        run = subprocess.run(
-            ["/bin/sh", SCRIPT, *tools],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        run = run_to_end(["/bin/sh", SCRIPT, *tools], environment=env)
         return run.returncode, run.stderr.splitlines()
+
+    def complaint(self, *tools: str) -> str:
+        """Run the script, which must fail with one line; returns the line."""
+        status, lines = self.check(*tools)
+        assert status == 1
+        assert len(lines) == 1, lines
+        return lines[0]
 
 
 @pytest.fixture
@@ -76,13 +83,11 @@ def test_missing_tool_gives_one_line_with_name_version_and_how_to_get_it(
 ) -> None:
     machine.remove(name)
 
-    status, lines = machine.check(tool)
+    line = machine.complaint(tool)
 
-    assert status == 1
-    assert len(lines) == 1
-    assert wanted in lines[0]
-    assert "not found" in lines[0]
-    assert how in lines[0]
+    assert wanted in line
+    assert "not found" in line
+    assert how in line
 
 
 @pytest.mark.parametrize(
@@ -102,12 +107,10 @@ def test_old_tool_gives_one_line_with_the_version_found(
 ) -> None:
     machine.install(name, f"echo '{answer}'")
 
-    status, lines = machine.check(tool)
+    line = machine.complaint(tool)
 
-    assert status == 1
-    assert len(lines) == 1
-    assert found in lines[0]
-    assert " >= " in lines[0]
+    assert found in line
+    assert " >= " in line
 
 
 @pytest.mark.parametrize("answer", ["Python 3.14.0", "Python 3.12.0rc1", "Python 4.0.1"])
@@ -120,32 +123,26 @@ def test_newer_python_passes(machine: Machine, answer: str) -> None:
 def test_python_without_venv_names_the_package_that_has_it(machine: Machine) -> None:
     machine.install("python3", '[ "$1" = --version ] && echo "Python 3.11.2"')
 
-    status, lines = machine.check("python")
+    line = machine.complaint("python")
 
-    assert status == 1
-    assert len(lines) == 1
-    assert "venv module" in lines[0]
-    assert "apt install python3-venv" in lines[0]
+    assert "venv module" in line
+    assert "apt install python3-venv" in line
 
 
 def test_stand_in_without_a_chosen_version_gives_one_line(machine: Machine) -> None:
     machine.install("cargo", "echo 'error: no toolchain' >&2; echo 'help: ...' >&2; exit 1")
 
-    status, lines = machine.check("cargo")
+    line = machine.complaint("cargo")
 
-    assert status == 1
-    assert len(lines) == 1
-    assert "cargo >= 1.90" in lines[0]
+    assert "cargo >= 1.90" in line
 
 
 def test_compiler_that_cannot_link_gives_one_line(machine: Machine) -> None:
     machine.install("cc", "echo 'ld: cannot find crt1.o' >&2; exit 1")
 
-    status, lines = machine.check("compiler")
+    line = machine.complaint("compiler")
 
-    assert status == 1
-    assert len(lines) == 1
-    assert "libc6-dev" in lines[0]
+    assert "libc6-dev" in line
 
 
 def test_all_that_is_missing_is_named_at_once(machine: Machine) -> None:
@@ -161,11 +158,9 @@ def test_all_that_is_missing_is_named_at_once(machine: Machine) -> None:
 def test_missing_lint_component_without_rustup_gives_one_line(machine: Machine) -> None:
     machine.install("cargo", '[ "$1" != clippy ] && echo "cargo 1.90.0"')
 
-    status, lines = machine.check("cargo", "rust-lint")
+    line = machine.complaint("cargo", "rust-lint")
 
-    assert status == 1
-    assert len(lines) == 1
-    assert "cargo clippy" in lines[0]
+    assert "cargo clippy" in line
 
 
 def test_missing_lint_component_is_added_by_rustup(machine: Machine) -> None:
@@ -182,7 +177,7 @@ def test_make_stops_before_building_when_a_tool_is_missing(
     machine: Machine, tmp_path: Path
 ) -> None:
     """A tree of its own: `make serve` with no cargo says so, and makes no environment."""
-    make = shutil.which("make") or pytest.skip("no make")
+    make = found("make")
     tree = tmp_path / "tree"
     (tree / "tools").mkdir(parents=True)
     (tree / "shared" / "native").mkdir(parents=True)
@@ -190,18 +185,13 @@ def test_make_stops_before_building_when_a_tool_is_missing(
     for name in ("Makefile", "pyproject.toml", "constraints.txt", "tools/check-tools.sh"):
         shutil.copy(ROOT / name, tree / name)
     for needed in ("sh", "cksum", "cut", "find", "echo", "touch", "mkdir"):
-        (machine.folder / needed).symlink_to(shutil.which(needed) or pytest.skip(f"no {needed}"))
+        (machine.folder / needed).symlink_to(found(needed))
     machine.remove("cargo")
 
-    run = subprocess.run(
+    run = run_to_end(
         [make, "serve"],
-        cwd=tree,
-        env={**os.environ, "PATH": str(machine.folder)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        directory=tree,
+        environment={**os.environ, "PATH": str(machine.folder)},
     )
 
     assert run.returncode != 0

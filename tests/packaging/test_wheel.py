@@ -5,7 +5,6 @@ packed as packages of their own; and a pattern without a suffix would pack compi
 """
 
 import os
-import subprocess
 import sys
 import tarfile
 import venv
@@ -14,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from support.program import run_to_end
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "shared" / "amsync"
 SUFFIXES = {".py", ".pyi", ".html", ".lua"}
 DIST_INFO = "amsync_server-{version}.dist-info"
 VERSION = "0.1.0"
+BUILD_SECONDS = 600.0
 
 
 def package_files() -> set[str]:
@@ -49,13 +51,8 @@ def sdist_files() -> set[str]:
 
 
 def maturin(*arguments: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "maturin", *arguments],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+    run = run_to_end(
+        [sys.executable, "-m", "maturin", *arguments], directory=ROOT, timeout=BUILD_SECONDS
     )
     assert run.returncode == 0, run.stderr
 
@@ -71,7 +68,9 @@ def make_sdist(folder: Path) -> Path:
     return sdist
 
 
-@pytest.mark.timeout(600)  # a cold build of the engine takes a minute, more on a busy machine
+@pytest.mark.timeout(
+    BUILD_SECONDS + 60
+)  # a cold build of the engine takes a minute, more on a busy machine
 def test_wheel_holds_exactly_the_package(tmp_path: Path) -> None:
     maturin("build", "--release", "--locked", "--out", str(tmp_path))
 
@@ -112,14 +111,8 @@ def test_source_distribution_builds_the_same_wheel_and_it_works(tmp_path: Path) 
     clean = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
 
     def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [python, *arguments],
-            cwd=tmp_path,
-            env=clean,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+        done = run_to_end(
+            [python, *arguments], directory=tmp_path, environment=clean, timeout=BUILD_SECONDS
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

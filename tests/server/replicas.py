@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from amsync import Server
 from amsync._automerge import Replica
-from support.rawclient import EMPTY_SYNC, RawClient
+from support.closing import Closing
+from support.rawclient import DEFAULT_SECONDS, EMPTY_SYNC, RawClient
 
 SERVER = 0
 
 
-class ReplicaClient:
+class ReplicaClient(Closing):
     """Syncs one document as automerge-repo does: join, ask or offer, answer each message.
 
     Attributes:
@@ -36,7 +37,7 @@ class ReplicaClient:
         self.peer = self.raw.join()
         self.replica.connect(SERVER)
 
-    def start(self) -> "ReplicaClient":
+    def start(self) -> Self:
         """Ask for the document, or offer what there is of it."""
         if self.replica.heads():
             self.flush()
@@ -53,7 +54,7 @@ class ReplicaClient:
         while (message := self.replica.generate(SERVER)) is not None:
             self.raw.sync(self.document_id, message)
 
-    def wait(self, done: Callable[[], bool], timeout: float = 5.0) -> None:
+    def wait(self, done: Callable[[], bool], timeout: float = DEFAULT_SECONDS) -> None:
         """Take and answer messages until `done`."""
         deadline = time.monotonic() + timeout
         while not done():
@@ -64,14 +65,14 @@ class ReplicaClient:
             except TimeoutError:
                 continue
 
-    def wait_value(self, value: object, timeout: float = 5.0) -> None:
+    def wait_value(self, value: object, timeout: float = DEFAULT_SECONDS) -> None:
         self.wait(lambda: self.replica.value() == value, timeout)
 
-    def wait_loaded(self, timeout: float = 5.0) -> None:
+    def wait_loaded(self, timeout: float = DEFAULT_SECONDS) -> None:
         """Wait for the document, be it an empty one."""
         self.wait(lambda: bool(self.replica.heads()), timeout)
 
-    def wait_acknowledged(self, timeout: float = 5.0) -> None:
+    def wait_acknowledged(self, timeout: float = DEFAULT_SECONDS) -> None:
         """Wait until a message of the server names all of our heads as its own."""
 
         def named() -> bool:
@@ -99,10 +100,10 @@ class ReplicaClient:
             self.replica.receive(SERVER, message["data"])
             self.flush()
 
-    def __enter__(self) -> "ReplicaClient":
+    def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.raw.close()
 
 
@@ -113,7 +114,7 @@ def names(message: bytes, heads: list[bytes]) -> bool:
     return sorted(found) == sorted(heads)
 
 
-def eventually(check: Callable[[], bool], timeout: float = 5.0) -> None:
+def eventually(check: Callable[[], bool], timeout: float = DEFAULT_SECONDS) -> None:
     """Wait until something outside the test's own thread has happened."""
     deadline = time.monotonic() + timeout
     while not check():

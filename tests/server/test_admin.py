@@ -22,7 +22,7 @@ from .replicas import ReplicaClient, eventually, samples
 def get(server: Server, path: str) -> tuple[int, str, str]:
     """Status, content type and body."""
     try:
-        with urllib.request.urlopen(f"{server.admin_url}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{server.admin_url}{path}", timeout=20) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -51,7 +51,7 @@ def test_nothing_can_be_changed(start: StartServer) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         request = urllib.request.Request(f"{server.admin_url}{path}", b"x", method="POST")
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request, timeout=5)
+            urllib.request.urlopen(request, timeout=20)
         assert caught.value.code == 405
         caught.value.close()
 

@@ -18,6 +18,7 @@ import pytest
 import amsync
 from amsync import ConfigError, Server, ServerClosed, VolumeBusy
 from amsync.worker.worker import Worker
+from support.program import run_to_end
 from support.rawclient import RawClient
 
 from .conftest import StartServer
@@ -26,6 +27,12 @@ from .replicas import ReplicaClient, eventually
 
 def server_threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("amsync")]
+
+
+def run_strictly(program: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in which every warning is an error, in asyncio's debug mode."""
+    options = ["-X", "dev", "-W", "error"]
+    return run_to_end([sys.executable, *options, "-c", program, str(data_dir)])
 
 
 def test_with_block_serves_and_ends_its_thread(tmp_path: Path) -> None:
@@ -292,7 +299,7 @@ class TestOwnLoop:
                 serving = asyncio.create_task(server.serve())
                 await asyncio.sleep(0)
                 await asyncio.to_thread(server.close)
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     await serving
 
         asyncio.run(main())
@@ -345,7 +352,7 @@ class TestOwnLoop:
         server = start()
 
         async def main() -> None:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(20):
                 with pytest.raises(RuntimeError, match="thread"):
                     await server.serve()
 
@@ -410,13 +417,7 @@ def test_nothing_is_printed_or_warned_in_debug_mode(tmp_path: Path) -> None:
             server.list_documents()
         """
     )
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", program, str(tmp_path / "data")],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run_strictly(program, tmp_path / "data")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -464,13 +465,7 @@ def test_program_that_forgets_to_close_ends(tmp_path: Path) -> None:
         "server = amsync.Server(data_dir=sys.argv[1]).start()\n"
         "print(server.create_document(data={'kept': True}))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", program, str(tmp_path / "data")],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run_strictly(program, tmp_path / "data")
     assert (done.returncode, done.stderr) == (0, "")
     with Server(data_dir=tmp_path / "data") as server:
         assert server.list_documents() == [done.stdout.strip()]

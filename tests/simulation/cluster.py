@@ -42,6 +42,7 @@ from .link import Link
 from .oracle import ROOT, Oracle, Violation
 
 PREFIX = "sim"
+EPOCH_SECONDS = 1_700_000_000.0
 Roles = Callable[[str, DocumentId], Access]
 
 
@@ -50,21 +51,29 @@ async def _sleep(seconds: float) -> None:
 
 
 @contextmanager
-def in_simulation(fails: Callable[[], bool]) -> Iterator[None]:
-    """Let the worker's own sleeps take simulated time, and watch the documents it loads."""
+def in_simulation(clock: Clock, fails: Callable[[], bool]) -> Iterator[None]:
+    """Let the worker's own sleeps take simulated time, and watch the documents it loads.
+
+    The worker's clock is the simulated one too: with the real one a step that a busy machine
+    holds up would end early, and its seed would tell another story.
+    """
     worker = cast(Any, worker_module)
-    real, load = worker.asyncio, worker.load_document
+    real = worker.asyncio, worker.time, worker.load_document
+    load = worker.load_document
 
     def load_watched(blobs: Sequence[bytes]) -> tuple[EngineDocument, list[tuple[int, str]]]:
         document, faults = load(blobs)
         return cast(EngineDocument, WatchedDocument(document, fails)), faults
 
     worker.asyncio = SimpleNamespace(Event=asyncio.Event, sleep=_sleep)
+    worker.time = SimpleNamespace(
+        time=lambda: EPOCH_SECONDS + clock.now, monotonic=lambda: clock.now
+    )
     worker.load_document = load_watched
     try:
         yield
     finally:
-        worker.asyncio, worker.load_document = real, load
+        worker.asyncio, worker.time, worker.load_document = real
 
 
 class CountingMetrics:

@@ -282,6 +282,6 @@ def run_seed(seed: int, *, verbose: bool = False) -> Network:
     network = Network(seed, verbose=verbose)
     if verbose:
         print(network.plan)
-    with in_simulation(network.engine_fails), _inline(network.plan.inline_changes):
+    with in_simulation(network.clock, network.engine_fails), _inline(network.plan.inline_changes):
         network.run()
     return network

@@ -10,13 +10,14 @@ import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import cbor2
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
+
+from .closing import Closing
 
 Message = dict[str, Any]
 
@@ -24,10 +25,11 @@ EMPTY_SYNC = bytes.fromhex("42000001000000020284")
 """What a current client with no heads sends first (PROTOCOL 5.1)."""
 
 SERVER = "the-server"
-DEFAULT_SECONDS = 5.0
+DEFAULT_SECONDS = 20.0
+"""Only what hangs takes as long, on a slow machine too."""
 
 
-class RawClient:
+class RawClient(Closing):
     """One WebSocket. Use it as a context manager, or `close()` it.
 
     Attributes:
@@ -207,17 +209,6 @@ class RawClient:
 
     def close(self) -> None:
         self._exit.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def javascript_cbor(message: Message) -> bytes:

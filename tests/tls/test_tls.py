@@ -219,7 +219,7 @@ class TestWrongPairs:
                 stdin=read_end,
                 capture_output=True,
                 text=True,
-                timeout=20,
+                timeout=60,
                 start_new_session=True,
                 check=False,
             )
@@ -260,9 +260,9 @@ def test_pem_text_leaves_no_file_behind(
 
 def test_plain_socket_at_a_tls_port_is_dropped(server: Server, pair: TLSConfig) -> None:
     address = ("127.0.0.1", server.port)
-    with socket.create_connection(address, 5) as plain:
+    with socket.create_connection(address, 20) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        plain.settimeout(5)
+        plain.settimeout(20)
         assert b"HTTP" not in plain.recv(100)
     with RawClient(server.url, context=trusting(pair)) as client:
         client.join()
@@ -272,9 +272,9 @@ def test_tls_handshake_has_a_deadline(tmp_path: Path, pair: TLSConfig) -> None:
     limits = Limits(handshake_seconds=0.3)
     with (
         Server(data_dir=tmp_path / "data", tls=pair, limits=limits) as server,
-        socket.create_connection(("127.0.0.1", server.port), 5) as silent,
+        socket.create_connection(("127.0.0.1", server.port), 20) as silent,
     ):
-        silent.settimeout(5)
+        silent.settimeout(20)
         assert silent.recv(1) == b""
 
 

@@ -5,18 +5,20 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import cbor2
 
 from amsync import Server
 from amsync._automerge import Replica
-from support.rawclient import RawClient
+from support.closing import Closing
+from support.rawclient import EMPTY_SYNC, RawClient
 
-SECONDS = 10.0
+SECONDS = 20.0
+"""Only what hangs takes as long, on a slow machine too."""
 
 
-class Friend:
+class Friend(Closing):
     """A real client of one document: the engine's own sync over a raw connection."""
 
     def __init__(self, server: Server, document_id: str, peer_id: str, **join: Any) -> None:
@@ -57,7 +59,7 @@ class Friend:
         self.client.close()
 
 
-class Witness:
+class Witness(Closing):
     """Two friends on one document; `check` proves that the server still serves them both."""
 
     def __init__(self, server: Server) -> None:
@@ -86,10 +88,7 @@ class Witness:
                 return
         raise AssertionError("an edit of a well-behaved client did not reach another one")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.one.close()
         self.two.close()
 
@@ -132,9 +131,18 @@ UPGRADE = (
 )
 
 
-def connect(server: Server) -> socket.socket:
+def connect(server: Server, receive_bytes: int | None = None) -> socket.socket:
     """A plain TCP connection."""
-    return socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)
+    plain = socket.socket()
+    plain.settimeout(SECONDS)
+    if receive_bytes is not None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    try:
+        plain.connect(("127.0.0.1", server.port))
+    except OSError:
+        plain.close()
+        raise
+    return plain
 
 
 def talk(server: Server, data: bytes) -> bytes:
@@ -182,11 +190,31 @@ def frame(
     return header + (b"\0\0\0\0" if masked else b"") + payload
 
 
-class RawSocket:
+def request(document_id: str, sender: str = "hostile", **more: Any) -> dict[str, Any]:
+    """What a client without the document says first."""
+    return {
+        "type": "request",
+        "senderId": sender,
+        "targetId": "s",
+        "documentId": document_id,
+        "data": EMPTY_SYNC,
+        **more,
+    }
+
+
+class RawSocket(Closing):
     """A WebSocket whose every byte the test writes."""
 
-    def __init__(self, server: Server, peer_id: str = "hostile", *, join: bool = True) -> None:
-        self.socket = connect(server)
+    def __init__(
+        self,
+        server: Server,
+        peer_id: str = "hostile",
+        *,
+        join: bool = True,
+        receive_bytes: int | None = None,
+    ) -> None:
+        """Open it; `receive_bytes` makes the kernel's buffer small, as of a slow reader."""
+        self.socket = connect(server, receive_bytes)
         self.socket.sendall(UPGRADE + b"\r\n")
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -234,8 +262,5 @@ class RawSocket:
         except (EOFError, ConnectionResetError):
             return 1006
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.socket.close()

@@ -16,7 +16,7 @@ from native import craft
 from native.test_hostile_changes import REFUSED
 from support.rawclient import EMPTY_SYNC
 
-from .friends import RawSocket, Witness, counted
+from .friends import SECONDS, RawSocket, Witness, counted
 
 CRASHERS = [
     craft.message(chunks) for chunks, _ in REFUSED.values() if sum(map(len, chunks)) < 100_000
@@ -87,7 +87,7 @@ class Crowd:
                     pass
                 del self.members[name]
             except BlockingIOError:
-                member.socket.settimeout(5)
+                member.socket.settimeout(SECONDS)
         except OSError:
             self.members.pop(name).socket.close()
 

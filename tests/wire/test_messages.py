@@ -13,7 +13,7 @@ from native.test_hostile_changes import REFUSED
 from support.rawclient import EMPTY_SYNC
 
 from .conftest import SMALL
-from .friends import RawSocket, Witness, frame, increases
+from .friends import SECONDS, RawSocket, Witness, frame, increases
 
 UNDECODABLE = {
     "empty": (b"", "undecodable"),
@@ -77,7 +77,7 @@ def test_undecodable_frame_gets_an_error_and_a_close(server: Server, case: str) 
     assert (answer["type"], answer["message"]) == ("error", "frame is not a message")
     assert answer["targetId"] == "hostile"
     assert code == 1003
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < SECONDS / 2
 
 
 @pytest.mark.parametrize("case", ["null", "garbage", "bytes that lie", "deep tags"])
@@ -365,7 +365,7 @@ def test_corrupt_sync_bytes_get_doc_unavailable(server: Server, case: str, kind:
         answer = hostile.receive()[1]
 
         assert (answer["type"], answer["documentId"]) == ("doc-unavailable", document_id)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < SECONDS / 2
     assert document_id not in server.list_documents()
 
 
@@ -374,8 +374,6 @@ def test_crasher_of_the_engine_is_refused_over_the_wire(server: Server, case: st
     chunks, reason = REFUSED[case]
     document_id = fresh()
     data = craft.message(chunks)
-    if len(data) > SMALL.max_frame_bytes - 1000:
-        pytest.skip("does not fit into a frame of this server")
     replica = Replica()
     replica.put("kept", True)
     server.create_document(document_id)
@@ -397,7 +395,7 @@ def test_crasher_of_the_engine_is_refused_over_the_wire(server: Server, case: st
     assert before is not None
     assert after is not None
     assert (after.heads, after.value) == (before.heads, before.value)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < SECONDS
 
 
 def test_subscriptions_are_bounded(server: Server) -> None:

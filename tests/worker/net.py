@@ -68,6 +68,12 @@ class Net:
     def store(self, document_id: DocumentId, replica: Replica) -> None:
         self.stored[document_id] = replica.changes()
 
+    def introduce(self, *clients: "Client") -> None:
+        """Each says what it has or asks for it, then all is settled."""
+        for client in clients:
+            client.say()
+        self.settle()
+
     def give(self, *items: Inbound, gateway: str = GATEWAY) -> list[Outbound]:
         """Put one entry into the shard's stream; returns what was published of it."""
         self.position += 1

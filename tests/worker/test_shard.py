@@ -86,9 +86,7 @@ def test_same_numbers_of_two_gateways_are_two_connections() -> None:
     document_id = new_document()
     one, two = Client(net, document_id, 1), Client(net, document_id, 1, gateway="other")
     one.put("a", 1)
-    for client in (one, two):
-        client.say()
-    net.settle()
+    net.introduce(one, two)
 
     assert two.value() == {"a": 1}
     one.close()
@@ -342,9 +340,7 @@ def test_subscriber_hears_of_heads_seen_in_sync_messages() -> None:
     document_id = new_document()
     writer = Client(net, document_id, 1, storage_id="writer")
     watcher = Client(net, document_id, 2, storage_id="watcher")
-    for client in (writer, watcher):
-        client.say()
-    net.settle()
+    net.introduce(writer, watcher)
     watcher.give(SubscribeIn(2, ["writer"], []))
     writer.put("a", 1)
     writer.say()
@@ -366,9 +362,7 @@ def test_who_subscribes_later_hears_at_once_what_is_known() -> None:
     document_id = new_document()
     writer = Client(net, document_id, 1, storage_id="writer")
     watcher = Client(net, document_id, 2)
-    for client in (writer, watcher):
-        client.say()
-    net.settle()
+    net.introduce(writer, watcher)
     assert heads_of(watcher) == []
 
     watcher.give(SubscribeIn(2, ["writer"], []))
@@ -426,9 +420,7 @@ def test_reports_are_passed_on_if_wanted_and_newer() -> None:
     net = Net()
     document_id = new_document()
     reporter, watcher = Client(net, document_id, 1), Client(net, document_id, 2)
-    for client in (reporter, watcher):
-        client.say()
-    net.settle()
+    net.introduce(reporter, watcher)
     reporter.give(HeadsIn(1, document_id, "far", ["h0"], 1))
     watcher.give(SubscribeIn(2, ["far"], []))
     assert heads_of(watcher) == []

@@ -44,6 +44,7 @@ pub struct Graph {
     chains: Chains,
     max_op: u64,
     steps: u64,
+    is_loading: bool,
 }
 
 impl Default for Graph {
@@ -57,6 +58,7 @@ impl Default for Graph {
             chains: Chains::default(),
             max_op: 0,
             steps: MOST_STEPS,
+            is_loading: false,
         }
     }
 }
@@ -74,13 +76,10 @@ impl Graph {
         self.nodes.len()
     }
 
-    /// Count no steps: what is stored was accepted, maybe in another order, and must load.
-    pub fn allow_all_steps(&mut self) {
-        self.steps = u64::MAX;
-    }
-
-    pub fn count_steps(&mut self) {
-        self.steps = MOST_STEPS;
+    /// While loading, don't hold changes against bounds that depend on what came before them:
+    /// what is stored was accepted, maybe in another order, and must load.
+    pub fn set_loading(&mut self, is_loading: bool) {
+        self.is_loading = is_loading;
     }
 
     pub fn contains(&self, hash: &ChangeHash) -> bool {
@@ -102,12 +101,13 @@ impl Graph {
 
     /// Whether the change may follow on what is here. Its dependencies are all in the graph.
     pub fn check(&mut self, change: &Change) -> Result<(), Refusal> {
-        let earned = STEPS_PER_BYTE * change.raw_bytes().len() as u64;
-        let mut steps = self.steps.saturating_add(earned);
-        let result = self.check_within(change, &mut steps);
-        if self.steps != u64::MAX {
-            self.steps = steps.min(MOST_STEPS);
+        if self.is_loading {
+            let mut unbounded = u64::MAX;
+            return self.check_within(change, &mut unbounded);
         }
+        let mut steps = self.steps + STEPS_PER_BYTE * change.raw_bytes().len() as u64;
+        let result = self.check_within(change, &mut steps);
+        self.steps = steps.min(MOST_STEPS);
         result
     }
 
@@ -160,7 +160,7 @@ impl Graph {
             let detail = format!("an empty change at {start}, a dependency ends at {below}");
             return Err(Refusal::new(reason::OP_ID, detail));
         }
-        if start > self.max_op + MOST_OP_ID_GAP {
+        if !self.is_loading && start > self.max_op + MOST_OP_ID_GAP {
             let detail = format!(
                 "operations start at {start}, all known end at {}",
                 self.max_op

@@ -59,7 +59,7 @@ impl History {
     /// Load blobs; returns what is wrong with each that has a bad part, in order.
     pub fn load(blobs: &[&[u8]], queue_bytes: usize) -> Result<(Self, Vec<Problem>), Panicked> {
         let mut history = Self::new(queue_bytes);
-        history.graph.allow_all_steps();
+        history.graph.set_loading(true);
         let mut problems = Vec::new();
         let (arrivals, adoptable) = history.read_all_stored(blobs, &mut problems);
         let taken = history.take_stored(arrivals, adoptable, &mut problems);
@@ -67,7 +67,7 @@ impl History {
             return Err(panicked);
         }
         history.queue.forget_peers();
-        history.graph.count_steps();
+        history.graph.set_loading(false);
         history.account.forgive();
         problems.sort_by_key(|(index, _)| *index);
         problems.dedup_by_key(|(index, _)| *index);
