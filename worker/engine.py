@@ -51,6 +51,10 @@ class NativeDocument:
         """See the binding. Raises EngineRefused, EngineBroken."""
         return _translated(lambda: self._document.apply(blob))
 
+    def queued(self) -> list[bytes]:
+        """Chunks that wait for a dependency. Raises EngineBroken."""
+        return _translated(self._document.queued)
+
     def save(self) -> bytes:
         """See the binding. Raises EngineBroken."""
         return _translated(self._document.save)

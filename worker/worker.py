@@ -340,7 +340,8 @@ class Worker:
             engine, faults = load_document(stored.blobs)
             for index, why in faults:
                 # Alone, the good changes of a bad file would wait for those of other files.
-                self._store.bad_blob(document_id, stored.paths[index], [engine.save()], why)
+                good = [engine.save(), *engine.queued()]
+                self._store.bad_blob(document_id, stored.paths[index], good, why)
                 self._metrics.count("bad_blobs", "")
         except DocumentDeleted:
             pass

@@ -1,0 +1,223 @@
+"""What a session lets pass: access decided, changed and lost; documents and creations counted."""
+
+from typing import Any
+
+import pytest
+
+from amsync.gateway.effects import Ask
+from amsync.gateway.limits import Creations
+from amsync.ids import (
+    generate_document_id,
+)
+from amsync.protocol.access import Access, Grant
+from amsync.protocol.envelope import (
+    AccessIn,
+    EphemeralIn,
+    EphemeralOut,
+    Open,
+    SyncIn,
+    SyncOut,
+    UnavailableIn,
+    UnavailableOut,
+)
+
+from .talk import (
+    ANNOUNCE,
+    DOCUMENT,
+    MESSAGES,
+    NONE,
+    READ,
+    WRITE,
+    Talk,
+    counts,
+    forwarded,
+    in_use,
+    sent,
+    sync_in,
+)
+
+# -- access
+
+
+def test_nothing_passes_before_access_is_decided_and_then_all_in_order() -> None:
+    talk = Talk(grant=None)
+
+    assert talk.request(data=b"1") == [Ask((DOCUMENT,))]
+    assert talk.say("ephemeral", **MESSAGES["ephemeral"]) == []
+    assert talk.say("doc-unavailable", documentId=DOCUMENT) == []
+    assert talk.request(data=b"2") == []
+    assert talk.session.queued_bytes > 0
+
+    items = forwarded(talk.decided(READ))
+
+    assert [type(item) for item in items] == [Open, SyncIn, EphemeralIn, UnavailableIn, SyncIn]
+    assert [item.access for item in items if isinstance(item, SyncIn)] == [1, 1]
+    assert talk.session.queued_bytes == 0
+
+
+def test_undecided_document_holds_back_no_other() -> None:
+    talk = Talk(grant=None)
+    other = generate_document_id()
+    talk.grants[other] = WRITE
+    talk.request()
+
+    assert forwarded(talk.request(other), SyncIn)
+
+
+def test_queue_that_is_refused_is_answered_message_by_message() -> None:
+    talk = Talk(grant=None)
+    talk.request(data=b"1")
+    talk.request(data=b"2")
+    talk.say("ephemeral", **MESSAGES["ephemeral"])
+
+    effects = talk.decided(NONE)
+
+    assert [m["type"] for m in sent(talk, effects)] == ["doc-unavailable"] * 2
+    assert counts(effects) == ["access_denied"] * 3
+    assert forwarded(effects) == []
+    assert talk.session.queued_bytes == 0
+
+
+def test_readers_may_not_create() -> None:
+    talk = Talk(grant=READ, creations_per_minute=1)
+
+    (item,) = forwarded(talk.request(), SyncIn)
+
+    assert (item.access, item.may_create) == (1, False)
+    assert talk.creations.take(talk.now)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told", "shard_told"),
+    [
+        (WRITE, READ, [], [AccessIn(7, DOCUMENT, 1)]),
+        (READ, WRITE, [], [AccessIn(7, DOCUMENT, 2)]),
+        (WRITE, NONE, ["doc-unavailable"], [AccessIn(7, DOCUMENT, 0)]),
+        (WRITE, WRITE, [], []),
+        (WRITE, ANNOUNCE, [], []),
+    ],
+)
+def test_changed_access_reaches_the_shard(
+    before: Grant, after: Grant, told: list[str], shard_told: list[Any]
+) -> None:
+    talk = Talk(grant=before)
+    talk.request()
+    talk.session.recheck(talk.now, everything=True)
+    assert talk.session.take_effects() == [Ask((DOCUMENT,))]
+
+    effects = talk.decided(after)
+
+    assert [m["type"] for m in sent(talk, effects)] == told
+    assert forwarded(effects) == shard_told
+
+
+def test_after_the_loss_nothing_comes_and_nothing_goes() -> None:
+    talk = in_use()
+    talk.decided(NONE)
+
+    assert talk.deliver(SyncOut([7], DOCUMENT, b"x")) == []
+    assert talk.deliver(EphemeralOut([7], DOCUMENT, "o", "s", 1, b"x")) == []
+    effects = talk.request()
+    assert [m["type"] for m in sent(talk, effects)] == ["doc-unavailable"]
+    assert forwarded(effects) == []
+
+
+def test_access_gained_is_told_to_the_shard_which_hears_of_the_connection_first() -> None:
+    talk = Talk(grant=NONE)
+    talk.request()
+
+    items = forwarded(talk.decided(WRITE))
+
+    assert [type(item) for item in items] == [Open, AccessIn]
+    assert forwarded(talk.request(), SyncIn) == [sync_in()]
+
+
+def test_decisions_are_made_again_when_their_time_is_over() -> None:
+    talk = Talk(grant=Grant(Access.WRITE, expires_at=130.0))
+    talk.request()
+
+    talk.session.recheck(129.0)
+    assert talk.session.take_effects() == []
+    talk.session.recheck(130.0)
+    assert talk.session.take_effects() == [Ask((DOCUMENT,))]
+    talk.session.recheck(131.0)
+    assert talk.session.take_effects() == []
+
+    # Until then the old decision holds: an open document doesn't stall every 30 s.
+    assert forwarded(talk.request(), SyncIn)
+    talk.decided(Grant(Access.WRITE, expires_at=160.0))
+    talk.session.recheck(161.0)
+    assert talk.session.take_effects() == [Ask((DOCUMENT,))]
+
+
+def test_decision_on_a_document_that_nobody_opened_is_ignored() -> None:
+    assert Talk().decided(WRITE) == []
+
+
+# -- limits
+
+
+def test_documents_are_bounded_and_open_ones_go_on() -> None:
+    talk = Talk(max_documents_per_connection=2)
+    documents = [generate_document_id() for _ in range(3)]
+    for document in documents[:2]:
+        talk.request(document)
+
+    effects = talk.request(documents[2])
+
+    assert counts(effects) == ["too_many_documents"]
+    assert [m["type"] for m in sent(talk, effects)] == ["doc-unavailable"]
+    assert forwarded(talk.request(documents[0]), SyncIn)
+
+
+def test_creations_are_reserved_and_given_back_when_nothing_was_created() -> None:
+    talk = Talk(creations_per_minute=1)
+    first, second = generate_document_id(), generate_document_id()
+    (item,) = forwarded(talk.request(first), SyncIn)
+    assert item.may_create
+
+    effects = talk.request(second)
+    assert counts(effects) == ["creation_rate"]
+    assert not forwarded(effects, SyncIn)[0].may_create
+
+    talk.deliver(SyncOut([7], first, b"x"))
+    assert forwarded(talk.request(second), SyncIn)[0].may_create
+    talk.deliver(UnavailableOut([7], second))
+    assert forwarded(talk.request(second), SyncIn)[0].may_create
+
+
+def test_creation_that_happened_is_spent_until_time_has_passed() -> None:
+    talk = Talk(creations_per_minute=2)
+    first, second, third = (generate_document_id() for _ in range(3))
+    for document in (first, second):
+        talk.request(document)
+        talk.deliver(SyncOut([7], document, b"x", created=True))
+
+    assert not forwarded(talk.request(third), SyncIn)[0].may_create
+    talk.now += 30
+    assert forwarded(talk.request(third), SyncIn)[0].may_create
+
+
+def test_one_document_reserves_once() -> None:
+    talk = Talk(creations_per_minute=1)
+    for _ in range(5):
+        assert forwarded(talk.request(), SyncIn)[0].may_create
+
+
+def test_going_before_the_answer_gives_no_creation_back() -> None:
+    """What was sent may still create; a client that always goes at once would have no bound."""
+    creations = Creations(1)
+    talk = Talk(creations=creations, creations_per_minute=1)
+    talk.request()
+
+    talk.session.disconnected()
+
+    assert not creations.take(talk.now)
+
+
+def test_connections_of_an_address_share_its_creations() -> None:
+    creations = Creations(1)
+    one, two = (Talk(creations=creations, creations_per_minute=1) for _ in range(2))
+
+    assert forwarded(one.request(), SyncIn)[0].may_create
+    assert not forwarded(two.request(generate_document_id()), SyncIn)[0].may_create
