@@ -2,7 +2,8 @@
 
 Holds no document and asks no worker: what a session wants forwarded goes to the router, what
 the router delivers goes to the sessions. One tick a second looks after time: handshakes that
-take too long, clients without a sign of life, decisions that have run out.
+take too long, clients without a sign of life, decisions that have run out. Long because it
+implements all of `ConnectionHost` and all effects of a session.
 """
 
 import asyncio

@@ -9,6 +9,8 @@ States: JOINING (only a `join` is taken), OPEN, CLOSED. Invariants:
   was decided. None is dropped without doc-unavailable (PROTOCOL 0.1).
 - Document ids are canonical behind this module; the client gets back its own spelling.
 - A shard hears of the connection (`Open`) before anything else of it.
+
+Long because the conversation is one state machine: states, documents, access and offers.
 """
 
 import enum

@@ -2,7 +2,8 @@
 
 Sans-IO: stream entries, results of loads and jobs, and `now` in; `Effects` out. A shard never
 waits; whoever drives it (the worker's shell, or the simulated network) makes the effects' chunks
-durable, then publishes, then asks `settled` how far the stream may be trimmed.
+durable, then publishes, then asks `settled` how far the stream may be trimmed. Long because
+every kind of item comes through here; what they mean for a document is in `synchronizer`.
 
 Invariants:
 - Items of one connection and document are dealt with in the order of the stream.

@@ -3,7 +3,8 @@
 All protocol logic is in `shard` and below; this module only moves things between them, the bus
 and the store. One step takes what is there, lets every shard deal with it, commits everything
 with one fsync, publishes, and lets the streams be trimmed; meanwhile the next step's input
-gathers in the bus. Nothing is published before the commit of its own step.
+gathers in the bus. Nothing is published before the commit of its own step. Long because it is
+the one place where loop, threads, bus and store meet, and their order is what makes G1 true.
 """
 
 import asyncio

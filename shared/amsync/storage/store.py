@@ -5,7 +5,8 @@ worker decides when to checkpoint and to compact, and runs the blocking methods 
 
 Invariants: a commit that returned is found by `load` now and after a crash at any later
 instant; a WAL segment is removed only after everything in it was written elsewhere, fsynced
-and read back; nothing that did not load is deleted.
+and read back; nothing that did not load is deleted. Long because these three bind all of its
+methods, and the order of their steps has to be read together.
 """
 
 import contextlib
