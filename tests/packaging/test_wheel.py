@@ -99,6 +99,10 @@ def test_source_distribution_holds_exactly_what_the_wheel_is_built_from(tmp_path
     assert sorted(m.name.partition("/")[2] for m in members) == sorted(sdist_files())
 
 
+OURS = ("VIRTUAL_ENV", "PYTHONPATH", "PIP_CONSTRAINT")
+"""Of the environment that runs the tests; an installation elsewhere must do without."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_source_distribution_builds_the_same_wheel_and_it_works(tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_source_distribution_builds_the_same_wheel_and_it_works(tmp_path: Path) 
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
     # Nothing of the environment that runs the tests may help.
-    clean = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    clean = {k: v for k, v in os.environ.items() if k not in OURS}
 
     def run(*arguments: str) -> str:
         done = run_to_end(
