@@ -89,7 +89,7 @@ class DocumentSynchronizer:
     _heads: tuple[bytes, ...] = ()
     _inbox: deque[Waiting] = field(default_factory=deque)
     _in_job: tuple[Waiting, ...] = ()
-    _in_hand: tuple[Waiting, ...] = ()
+    _in_hand: Sequence[Waiting] = ()
     _edited_at: float = 0.0
     _unsaved: list[bytes] = field(default_factory=list)
     _breaks: int = 0
@@ -295,6 +295,7 @@ class DocumentSynchronizer:
         batch: list[tuple[int, bytes]] = []
         hello: list[int] = []
         taken: list[Waiting] = []
+        self._in_hand = taken
         while self._inbox:
             waiting = self._inbox[0]
             item = waiting.item
@@ -313,7 +314,6 @@ class DocumentSynchronizer:
                 self._single(waiting, effects, now)
                 return
             taken.append(self._inbox.popleft())
-        self._in_hand = tuple(taken)
         if batch or hello:
             self._sync(batch, hello, tuple(taken), effects, now)
         else:

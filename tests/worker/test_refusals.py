@@ -124,6 +124,7 @@ class Fragile:
         self.native = NativeFactory()
         self.always = False
         self.error: type[Exception] = EngineBroken
+        self.refuse_second_peer = False
 
     def new(self) -> EngineDocument:
         return FragileDocument(self, self.native.new())
@@ -138,9 +139,16 @@ class Fragile:
 class FragileDocument:
     def __init__(self, factory: Fragile, document: EngineDocument) -> None:
         self._factory, self._document = factory, document
+        self._peers = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._document, name)
+
+    def add_peer(self, peer: int, **settings: Any) -> None:
+        self._peers += 1
+        if self._factory.refuse_second_peer and self._peers == 2:
+            raise self._factory.error("broken on purpose")
+        self._document.add_peer(peer, **settings)
 
     def sync(self, batch: Any, hello: Any = ()) -> Any:
         if self._factory.always or any(data == b"BREAK" for _, data in batch):
@@ -230,6 +238,32 @@ def test_one_broken_document_harms_no_other(document_id: DocumentId) -> None:
 
     assert good.kinds()
     assert "unavailable" not in good.kinds()
+
+
+@pytest.mark.parametrize("where", ["sync", "second_add_peer"])
+def test_unexpected_exception_isolates_its_document_and_settles(
+    document_id: DocumentId, where: str
+) -> None:
+    factory, net = fragile()
+    factory.error = ValueError
+    factory.refuse_second_peer = where == "second_add_peer"
+    net.failures_are_expected = True
+    stored(net, document_id, a=1)
+    clients = [Client(net, document_id, number) for number in (1, 2)]
+    net.hold_loads = True  # so that both are in one batch
+    clients[0].say()
+    clients[1].send(b"BREAK" if where == "sync" else EMPTY_SYNC)
+    net.release()
+
+    assert [str(error) for _, error in net.failures] == ["broken on purpose"]
+    assert [set(client.kinds()) for client in clients] == [{"unavailable"}] * 2
+    assert net.settled() == net.position
+    factory.refuse_second_peer = False
+    other = Client(net, new_document(), 3)
+    other.put("b", 2)
+    other.say()
+    net.settle()
+    assert "unavailable" not in other.kinds()
 
 
 def test_engine_that_breaks_while_syncing_again_does_not_spin(document_id: DocumentId) -> None:
