@@ -98,6 +98,7 @@ class Worker:
         self._settled: dict[int, Position] = {}
         self._listing = False
         self._list_again = False
+        self._checkpoint_failed = False
         self.storage_trouble: str | None = None
 
     def open_shard(self, number: int, epoch: int) -> None:
@@ -216,19 +217,13 @@ class Worker:
         while True:
             try:
                 await self._store.commit(batch)
-            except StorageBehind:
-                self._metrics.count("commits_wait_for_checkpoint", "")
-                await asyncio.sleep(delay)
             except StorageError as error:
-                self._metrics.storage_errors.inc("commit")
-                if self.storage_trouble is None:
-                    log.error(
-                        "commit failed; nothing is acknowledged until it succeeds",
-                        extra={"error": str(error)},
-                    )
-                self.storage_trouble = str(error)
+                if isinstance(error, StorageBehind) and not self._checkpoint_failed:
+                    self._metrics.count("commits_wait_for_checkpoint", "")
+                else:
+                    self._note_trouble(error)
+                    delay = min(2 * delay, longest)
                 await asyncio.sleep(delay)
-                delay = min(2 * delay, longest)
             else:
                 break
         if self.storage_trouble is not None:
@@ -236,6 +231,15 @@ class Worker:
             self.storage_trouble = None
         self._metrics.commit_seconds.observe(time.monotonic() - started)
         self._metrics.committed_bytes.inc(batch.size_bytes)
+
+    def _note_trouble(self, error: StorageError) -> None:
+        self._metrics.storage_errors.inc("commit")
+        if self.storage_trouble is None:
+            log.error(
+                "commit failed; nothing is acknowledged until it succeeds",
+                extra={"error": str(error)},
+            )
+        self.storage_trouble = str(error)
 
     async def _publish(self, effects: dict[int, Effects]) -> None:
         outbound: dict[str, list[Stamped]] = {}
@@ -439,7 +443,8 @@ class Worker:
         and they are refused when checkpoints are late.
         """
         started = time.monotonic()
-        if _failed(self._store.checkpoint, self._metrics, "checkpoint"):
+        self._checkpoint_failed = _failed(self._store.checkpoint, self._metrics, "checkpoint")
+        if self._checkpoint_failed:
             return touched
         self._metrics.checkpoint_seconds.observe(time.monotonic() - started)
         left = set(touched)

@@ -1,12 +1,14 @@
 """The `amsync` command.
 
-Exit status: 0 after a clean stop (SIGINT and SIGTERM included), 1 when the server failed, 2
-when it was asked for something impossible.
+Exit status: 0 after a clean stop (SIGINT and SIGTERM included), 1 when the server failed or could
+not finish what it had taken in, 2 when it was asked for something impossible.
 """
 
 import asyncio
 import contextlib
+import ctypes
 import importlib
+import logging
 import os
 import resource
 import signal
@@ -29,6 +31,7 @@ from amsync.tls import TLSConfig
 from amsync.version import __version__
 
 SECRETS = ("tls_key",)
+_M_MMAP_THRESHOLD = -3  # of mallopt, in glibc's malloc.h
 
 SNIPPET = """\
 import {{ Repo }} from "@automerge/automerge-repo"
@@ -199,6 +202,7 @@ def serve(**given: Any) -> None:
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     _raise_file_limit()
+    _keep_heap_small()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_serve(node))
@@ -210,6 +214,12 @@ def serve(**given: Any) -> None:
         _fail(f"can't listen: {error.strerror or error}")
     except (AmsyncError, BaseExceptionGroup) as error:
         _fail(f"the server failed: {error}")
+    if node.left_behind:
+        # Threads may still be at work, and the interpreter would wait for them. What was
+        # acknowledged is in the WAL, and the next start goes on from there.
+        sys.stdout.flush()
+        logging.shutdown()
+        os._exit(1)
 
 
 def _raise_file_limit() -> None:
@@ -217,6 +227,16 @@ def _raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _keep_heap_small() -> None:
+    """Let glibc give large blocks back when they are freed.
+
+    By default it keeps them in the heap once some have been freed; the engine's buffers of some
+    hundred KiB then scatter over it: 2,000 small documents took 700 MB instead of 120.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
 
 
 def _fail(message: str) -> NoReturn:

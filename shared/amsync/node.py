@@ -161,6 +161,8 @@ class Node:
         self._policy: AccessPolicy | None = None
         self._main: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self.left_behind = False
+        """`close` could not finish everything in time: a job, a commit or folders."""
 
     # -- life
 
@@ -288,6 +290,7 @@ class Node:
                     positions = await self._gateway.drain(self.options.drain_seconds)
                     await self._worker.settle(positions)
             except TimeoutError:
+                self.left_behind = True
                 log.error("not everything could be committed before the end; closing all the same")
         if self._gateway is not None:
             await self._gateway.abandon()
@@ -304,6 +307,7 @@ class Node:
             try:
                 await asyncio.to_thread(self.store.close)
             except StorageError as error:
+                self.left_behind = True
                 log.error(
                     "not everything could be written into the document folders; the WAL keeps it",
                     extra={"error": str(error)},

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from amsync.errors import DocumentDeleted, StorageError, StorageFull
+from amsync.errors import DocumentDeleted, StorageBehind, StorageError, StorageFull
 from amsync.ids import DocumentId
 from amsync.storage.batch import Position, WalBatch
 from amsync.storage.codec import ChunkCodec
@@ -293,7 +293,7 @@ class Store:
     def _append(self, batches: Sequence[WalBatch]) -> None:
         with self._append_lock:
             if self._tail.size_bytes >= self._tail_limit_bytes:
-                raise StorageFull(
+                raise StorageBehind(
                     f"{self._tail.size_bytes} bytes wait for a checkpoint, at most "
                     f"{self._tail_limit_bytes} may; see why checkpoints fail"
                 )
