@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import WebSocketException
 
 import amsync
 from amsync import Server, write_cert
@@ -229,7 +229,7 @@ def test_wrong_option_ends_with_status_2(tmp_path: Path) -> None:
 def refuses(url: str) -> bool:
     try:
         RawClient(url).close()
-    except (OSError, InvalidHandshake):
+    except (OSError, WebSocketException):
         return True
     return False
 
