@@ -111,7 +111,7 @@ class Effects:
     deletions: list[DocumentId] = field(default_factory=list)
     listing: bool = False
     counts: list[tuple[str, str]] = field(default_factory=list)
-    failures: list[tuple[DocumentId, Exception]] = field(default_factory=list)
+    failures: list[tuple[DocumentId, BaseException]] = field(default_factory=list)
 
     def send(self, gateway: str, item: Outbound) -> None:
         """Publish an item after the commit."""

@@ -379,7 +379,10 @@ class Shard:
         """Let a document take a step; a defect of ours costs that document and no other."""
         try:
             step()
-        except Exception as error:
+        except BaseException as error:
+            # A panic of the binding outside of the crate is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             effects.failures.append((document.document_id, error))
             document.isolate(effects)
         self._after(document, effects, now)

@@ -1,11 +1,12 @@
 """Sync with honest peers: what is sent to whom, roles, flow control, resets."""
 
+import os
 import threading
 import time
 
 import pytest
 
-from amsync._automerge import Document, Replica, build_document
+from amsync._automerge import Document, Outcome, Replica, build_document
 
 from . import craft
 from .craft import Change
@@ -389,3 +390,41 @@ def test_other_threads_run_while_the_engine_works() -> None:
     thread.join()
 
     assert sum(started < moment < ended for moment in ticks) >= 3
+
+
+def test_large_document_in_flight_is_not_sent_again() -> None:
+    """A slow reader would be sent a whole copy for every edit until it has answered the first."""
+    writer, reader = Replica(b"writer----------"), Replica(b"reader----------")
+    writer.put("blob", os.urandom(1_000_000))
+    document, _ = Document.load([writer.save()])
+    writer.connect(1)
+    reader.connect(1)
+    for peer in (1, 2):
+        document.add_peer(peer)
+
+    def edit(number: int) -> dict[int, list[bytes]]:
+        writer.put("n", number)
+        return sent(document.apply(writer.changes()[-1]))
+
+    def sent(outcome: Outcome) -> dict[int, list[bytes]]:
+        found: dict[int, list[bytes]] = {}
+        for data, peers in outcome.messages:
+            for peer in peers:
+                found.setdefault(peer, []).append(data)
+        return found
+
+    request = reader.generate(1)
+    assert request is not None
+    (whole,) = sent(document.sync([(2, request)]))[2]
+    assert len(whole) > 1_000_000
+    while_it_travels = [edit(number) for number in range(5)]
+    assert all(2 not in messages for messages in while_it_travels)
+
+    reader.receive(1, whole)
+    for _ in range(5):
+        answer = reader.generate(1)
+        if answer is None:
+            break
+        for data in sent(document.sync([(2, answer)])).get(2, []):
+            reader.receive(1, data)
+    assert reader.heads() == document.heads()

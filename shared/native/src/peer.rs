@@ -17,6 +17,11 @@ use crate::queue::Queue;
 /// larger circle without progress counts as repeating.
 const MOST_REMEMBERED: usize = 8;
 
+/// Above so many unanswered bytes a peer gets nothing more: until it answers, each edit would
+/// send it another whole copy of a document that it doesn't have yet
+/// (`test_large_document_in_flight_is_not_sent_again`).
+const MOST_UNANSWERED_BYTES: usize = 256 << 10;
+
 /// What generating reads; it doesn't change while messages are generated.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -49,8 +54,9 @@ pub struct Peer {
     /// It spoke, or was greeted: only then is it sent anything.
     pub engaged: bool,
     pub track_heads: bool,
-    /// Messages with changes that it has not answered.
+    /// Messages with changes that it has not answered, and their bytes.
     pub unanswered: usize,
+    pub unanswered_bytes: usize,
     silenced: bool,
     /// The breaker renewed the state, and nothing has moved since.
     renewed: bool,
@@ -72,6 +78,7 @@ impl Peer {
             engaged: false,
             track_heads,
             unanswered: 0,
+            unanswered_bytes: 0,
             silenced: false,
             renewed: false,
             repeats: 0,
@@ -103,6 +110,7 @@ impl Peer {
         } else {
             self.unanswered.saturating_sub(1)
         };
+        self.unanswered_bytes = 0;
         self.engaged = true;
         Ok(())
     }
@@ -136,6 +144,7 @@ impl Peer {
             ..State::new()
         };
         self.unanswered = 0;
+        self.unanswered_bytes = 0;
         self.repeats = 0;
         self.sent.clear();
     }
@@ -145,6 +154,7 @@ impl Peer {
         self.state.set_read_only(read_only);
         self.state.peer_read_only = peer_read_only;
         self.unanswered = 0;
+        self.unanswered_bytes = 0;
         self.silenced = false;
     }
 
@@ -160,7 +170,8 @@ impl Peer {
             && state.last_sent_heads == our_heads
             && state.their_heads.as_deref() == Some(our_heads)
             && state.their_need.as_ref().is_none_or(Vec::is_empty);
-        let held = self.unanswered >= window && !state.needs_reset;
+        let full = self.unanswered >= window || self.unanswered_bytes > MOST_UNANSWERED_BYTES;
+        let held = full && !state.needs_reset;
         !self.engaged || self.silenced || settled || held
     }
 

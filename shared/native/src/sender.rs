@@ -83,6 +83,7 @@ impl Sender<'_> {
     fn send(&mut self, draft: Draft, peer: &mut Peer, after: Option<usize>) -> usize {
         if draft.has_changes {
             peer.unanswered += 1;
+            peer.unanswered_bytes += draft.bytes.len();
         }
         self.outbox.add(draft.bytes, self.id, after)
     }
