@@ -22,7 +22,7 @@ Invariants:
 
 import enum
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -449,10 +449,12 @@ class DocumentSynchronizer:
             self._absorb(outcome, effects, now)
         self._finish(taken)
 
-    def _start(self, work: object, taken: tuple[Waiting, ...], effects: Effects) -> None:
+    def _start(
+        self, work: Callable[[], object], taken: tuple[Waiting, ...], effects: Effects
+    ) -> None:
         self._in_job, self._in_hand = taken, ()
         self.state = State.BUSY
-        effects.jobs.append(Job(self.document_id, work))  # type: ignore[arg-type]
+        effects.jobs.append(Job(self.document_id, work))
 
     # -- what came of it
 

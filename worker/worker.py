@@ -262,9 +262,8 @@ class Worker:
         owed = self._owed.get(gateway, {})
         items = []
         for number, position in list(owed.items()):
-            shard = self._by_number[number]
-            settled = shard.settled()
-            items.append(Stamped(number, shard.epoch, Progress(settled)))
+            settled = self._settled.get(number, START)
+            items.append(Stamped(number, self._by_number[number].epoch, Progress(settled)))
             if settled >= position:
                 del owed[number]
         if not owed:
