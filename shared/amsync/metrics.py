@@ -75,6 +75,9 @@ class Metrics:
         self.checkpoint_seconds = histogram("checkpoint_seconds", "Time of one checkpoint.")
         self.storage_errors = counter("storage_errors", "Failed storage operations.", "operation")
         self.quarantined = gauge("quarantined_files", "Files in quarantine.")
+        self.findings = gauge(
+            "volume_findings", "What was found wrong on the volume since the start; see the log."
+        )
         self.bus_bytes = gauge("bus_bytes", "Bytes held in the streams of the memory bus.")
         self.loop_lag_seconds = gauge("loop_lag_seconds", "How late the last one-second tick was.")
 
