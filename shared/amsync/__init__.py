@@ -10,6 +10,7 @@ from amsync.errors import (
     InvalidDocumentId,
     ServerClosed,
     StorageError,
+    StorageFull,
     VolumeBusy,
     VolumeError,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "ServerClosed",
     "Share",
     "StorageError",
+    "StorageFull",
     "TLSConfig",
     "VolumeBusy",
     "VolumeError",

@@ -137,6 +137,11 @@ class Hold:
             with storage_errors("write", self._path):
                 self._write(self._beat + 1)
 
+    def check_known(self) -> None:
+        """Raise VolumeLost if that is known already; never blocks."""
+        if self._lost is not None:
+            raise VolumeLost(self._lost)
+
     def check(self) -> None:
         """Make sure that the directory is still ours; cheap unless the last beat is late.
 
@@ -144,9 +149,8 @@ class Hold:
             VolumeLost: It is not; whatever was not acknowledged by now must not be.
             StorageError: That could not be found out.
         """
+        self.check_known()
         with self._lock:
-            if self._lost is not None:
-                raise VolumeLost(self._lost)
             if self._beats and self._monotonic() - self._beaten_at > LATE_SECONDS:
                 self._look()
                 with storage_errors("write", self._path):
@@ -162,9 +166,8 @@ class Hold:
                     f"{self._path.parent.parent} was taken over by {_who(found)}; this server "
                     "was stopped or cut off from the volume for too long"
                 )
-                log.critical("the data directory is lost to another server")
-        if self._lost is not None:
-            raise VolumeLost(self._lost)
+                log.critical("data directory lost", extra={"error": self._lost})
+        self.check_known()
 
     def all_seen(self) -> None:
         """Note that everything that predecessors wrote has been seen."""

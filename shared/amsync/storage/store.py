@@ -267,6 +267,15 @@ class Store:
                 raise StorageError("the store is closed")
             self._checkpoint()
 
+    def check_held(self) -> None:
+        """Make sure that no other server is known to have taken the volume; never blocks.
+
+        Raises:
+            VolumeLost
+        """
+        if self.volume.hold is not None:
+            self.volume.hold.check_known()
+
     @property
     def rescan_is_due(self) -> bool:
         """Other machines' last writes may have been hidden; `rescan` after RESCAN_SECONDS."""
