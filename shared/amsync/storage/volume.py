@@ -31,6 +31,9 @@ CONTROL_DIRECTORY = ".amsync"
 ADAPTER_ID = Path("st") / "orage-adapter-id"
 MAX_SHARD_COUNT = 4_096
 
+HIDDEN_SECONDS = 60.0
+"""So long a network file system may go on not showing a name that another machine has made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -138,10 +141,7 @@ class Volume:
         with _volume_errors(root):
             _make_root(files, root)
             durable.ensure_directory(control)
-            is_new = not path_exists(files, control / "cluster.json")
-        hold = claim(
-            files, control / "lock", owner, is_new=is_new, monotonic=monotonic, pause=pause
-        )
+        hold = claim(files, control / "lock", owner, monotonic=monotonic, pause=pause)
         try:
             with _volume_errors(root):
                 try:
@@ -153,6 +153,10 @@ class Volume:
                 found = _adapter_id(files, root, findings)
                 wanted = None if ephemeral else storage_id
                 kept = _read_cluster(files, control)
+                if kept is None and not hold.is_first and hold.is_unseen:
+                    # Its name may be hidden still; a second identity would split the volume.
+                    pause(HIDDEN_SECONDS)
+                    kept = _read_cluster(files, control)
                 cluster = _settle_storage_id(
                     kept or _new_cluster(new_uuid, found or wanted, shard_count),
                     wanted,
