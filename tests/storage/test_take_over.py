@@ -191,6 +191,7 @@ def _go_on(store: Store, acknowledged: dict[DocumentId, set[bytes]]) -> set[byte
 def test_epochs_grow_over_machines_crashes_and_hidden_names() -> None:
     machines = Machines()
     first = machines.open("a")
+    machines.wait(60)
     assert [first.claim_shard(7), first.claim_shard(8)] == [1, 1]
     machines.kill("a")
     machines.disk.restart_process(KEEP_NOTHING)

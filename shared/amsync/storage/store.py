@@ -333,8 +333,8 @@ class Store:
         with self._open_document(document_id):
             if self.is_deleted(document_id):
                 return
-            if good:
-                self._documents.write_incremental(document_id, b"".join(good))
+            if good and self._documents.write_incremental(document_id, b"".join(good)) == path:
+                return  # it holds these chunks and nothing else
             self._documents.quarantine(path, why)
 
     def positions(self) -> dict[int, Position]:
