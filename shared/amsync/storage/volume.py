@@ -105,6 +105,7 @@ class Volume:
         storage_id: str | None = None,
         ephemeral: bool = False,
         shard_count: int = 64,
+        threaded: bool = True,
         new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
@@ -117,6 +118,7 @@ class Volume:
                 or a new UUID.
             ephemeral: Advertise no storage id. One is kept in the volume all the same.
             shard_count: For a new volume; an existing one keeps its own.
+            threaded: Beat in a thread, where the file system needs it; else the caller does.
             new_uuid: Source of ids, for reproducible simulations.
             monotonic: A clock in seconds.
             pause: Waits for so many seconds.
@@ -175,7 +177,8 @@ class Volume:
         except BaseException:
             hold.release()
             raise
-        hold.start()
+        if threaded:
+            hold.start()
         return Volume(root, files, durable, findings, owner, cluster, hold, ephemeral=ephemeral)
 
     @staticmethod
