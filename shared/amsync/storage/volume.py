@@ -247,14 +247,17 @@ def _new_cluster(
 
 
 def _make_root(files: FileSystem, root: Path) -> None:
-    if path_exists(files, root):
-        if not files.stat(root).is_directory:
-            raise NotADirectoryError(errno.ENOTDIR, "it is not a directory")
-        return
-    _make_root(files, root.parent)
-    with contextlib.suppress(FileExistsError):
-        files.make_directory(root)
-    files.fsync_directory(root.parent)
+    for path in (*reversed(root.parents), root):
+        if not path_exists(files, path):
+            with contextlib.suppress(FileExistsError):
+                files.make_directory(path)
+    if not files.stat(root).is_directory:
+        raise NotADirectoryError(errno.ENOTDIR, "it is not a directory")
+    # Also when all were there: a process that was killed may have made them without coming to
+    # this (test_nothing_named_is_lost_...). Where we may not look we have made nothing.
+    for path in root.parents:
+        with contextlib.suppress(PermissionError):
+            files.fsync_directory(path)
 
 
 def _self_test(files: FileSystem, durable: DurableFiles, scratch: Path, owner: str) -> None:
