@@ -128,6 +128,15 @@ def _folders() -> dict[str, Folder]:
             w.upto(6),
             bad=("incremental/b",),
         ),
+        "zeros between changes that are elsewhere too": Folder(
+            {
+                "snapshot/a": w.saved(3),
+                "incremental/b": c[3] + bytes(20) + c[4],
+                "incremental/c": c[4] + c[5],
+            },
+            w.upto(6),
+            bad=("incremental/b",),
+        ),
         "zeros behind a change": Folder(
             {"snapshot/a": w.saved(5), "incremental/b": c[5] + bytes(20)},
             w.upto(6),
