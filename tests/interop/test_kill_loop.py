@@ -41,7 +41,7 @@ def test_nothing_named_is_lost_by_kill_9_in_a_loop(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("amsync_only")
 @pytest.mark.parametrize("announce", [False, True], ids=["on request", "announced"])
 def test_nothing_named_is_lost_by_fifty_times_kill_9(

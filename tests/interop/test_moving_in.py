@@ -201,6 +201,7 @@ def test_change_behind_zeros_in_one_file_is_served(
     assert _seen(js.connect(server.url), {"zeros": folder}) == expected
 
 
+@pytest.mark.slow  # only as long as it fails
 @pytest.mark.xfail(reason="its name in quarantine would be too long, so the document never opens")
 def test_bad_file_with_a_long_name_costs_only_its_own_content(
     js: Driver, start_server: ServerStarter, tmp_path: Path
@@ -215,6 +216,7 @@ def test_bad_file_with_a_long_name_costs_only_its_own_content(
     assert _seen(js.connect(server.url), {"long": folder}) == expected
 
 
+@pytest.mark.slow  # only as long as it fails
 @pytest.mark.xfail(reason="a name that can't be read counts as a file that always vanishes")
 def test_dangling_link_of_an_editor_costs_nothing(
     js: Driver, start_server: ServerStarter, tmp_path: Path
