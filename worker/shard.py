@@ -148,9 +148,15 @@ class Shard:
         is_stored: bool,
         effects: Effects,
         now: float,
+        *,
+        is_lost: bool = False,
     ) -> None:
-        """The shell has read a document; None for one that was deleted."""
+        """The shell has read a document; None for one that was deleted.
+
+        `is_lost`: nothing of what was stored could be read, so it must not be created anew.
+        """
         document = self.documents[document_id]
+        document.auto_create = self._auto_create and not is_lost
         self._guarded(
             document, lambda: document.loaded(engine, is_stored, effects, now), effects, now
         )

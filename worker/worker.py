@@ -395,14 +395,19 @@ class Worker:
         """In a thread: read a document; a bad file is put aside, the rest is used."""
         started = time.monotonic()
         engine: EngineDocument | None = None
-        is_stored = False
+        is_stored = is_lost = False
         try:
             stored = self._store.load(document_id)
             is_stored = bool(stored.blobs)
             engine, faults = load_document(stored.blobs)
+            # What it was may come back from a peer or a backup; an empty one would look as if
+            # somebody had emptied it.
+            is_lost = not engine.change_count() and (stored.is_damaged or bool(faults))
             for index, why in faults:
                 # Alone, the good changes of a bad file would wait for those of other files.
-                good = [engine.save(), *engine.queued()]
+                good = engine.queued()
+                if engine.change_count():  # of nothing there is nothing to save
+                    good.insert(0, engine.save())
                 self._store.bad_blob(document_id, stored.paths[index], good, why)
                 self._metrics.count("bad_blobs", "")
         except DocumentDeleted:
@@ -425,8 +430,15 @@ class Worker:
                 document_id, self._effects(effects, self._shard(document_id)), now
             )
         self._metrics.load_seconds.observe(time.monotonic() - started)
+        if is_lost:
+            self._metrics.count("documents_lost", "")
         return lambda effects, now: self._shard(document_id).loaded(
-            document_id, engine, is_stored, self._effects(effects, self._shard(document_id)), now
+            document_id,
+            engine,
+            is_stored,
+            self._effects(effects, self._shard(document_id)),
+            now,
+            is_lost=is_lost,
         )
 
     def _delete(self, document_id: DocumentId) -> Callable[[dict[int, Effects], float], None]:

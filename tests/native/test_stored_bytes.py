@@ -169,3 +169,37 @@ def test_deletion_of_a_long_text_is_taken_from_a_peer() -> None:
 
     assert outcome.faults == []
     assert document.value() == {"text": ""}
+
+
+@pytest.mark.parametrize(
+    "bad", [b"\0" * 20, b"\x85oJ", b"\x85oJ\x83", b"\x85oJ\x83" * 50, b"\x85oJ\x83abcd\x01\xff\xff"]
+)
+def test_changes_behind_bad_bytes_are_found(bad: bytes) -> None:
+    changes = filled().changes()
+    blob = changes[0] + bad + b"".join(changes[1:])
+
+    document, problems = Document.load([blob])
+
+    assert [index for index, _ in problems] == [0]
+    assert document.change_count() == 10
+
+
+def test_a_changes_length_that_is_damaged_hides_nothing_behind_it() -> None:
+    changes = filled().changes()
+    lying = bytearray(changes[4])
+    lying[9] += 60  # its length: as if it reached into the changes behind it
+
+    document, problems = Document.load([b"".join([*changes[:4], bytes(lying), *changes[5:]])])
+
+    assert len(problems) == 1
+    assert (document.change_count(), document.queued_count()) == (4, 5)
+
+
+def test_a_search_among_bytes_that_all_claim_to_be_a_chunk_ends() -> None:
+    head = b"\x85oJ\x83abcd\x01"
+    blob = b"".join(head + b"\xff\xff\x3f" for _ in range(200_000))  # each claims a MiB
+
+    document, problems = Document.load([blob])
+
+    assert len(problems) == 1
+    assert document.change_count() == 0

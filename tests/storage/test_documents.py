@@ -1,6 +1,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -94,18 +95,41 @@ def test_a_file_that_vanishes_is_listed_again(
     assert [blob.data for blob in documents.read(ONE)] == [b"new"]
 
 
-def test_files_that_always_vanish_are_an_error(
+def test_files_that_go_on_vanishing_are_an_error(
     memory: MemoryFileSystem, documents: DocumentFiles
 ) -> None:
-    documents.write_incremental(ONE, b"old")
+    documents.write_incremental(ONE, b"0")
+    read, numbers = memory.read, count(1)
 
     def vanished(path: Path) -> bytes:
+        memory.read = read  # type: ignore[method-assign]
+        memory.unlink(path)
+        documents.write_incremental(ONE, b"%d" % next(numbers))
+        memory.read = vanished  # type: ignore[method-assign]
         raise FileNotFoundError(str(path))
 
     memory.read = vanished  # type: ignore[method-assign]
 
     with pytest.raises(StorageError, match="vanish"):
         documents.read(ONE)
+
+
+def test_a_name_that_is_listed_and_never_there_costs_nothing_else(
+    memory: MemoryFileSystem, documents: DocumentFiles
+) -> None:
+    good = documents.write_incremental(ONE, b"good")
+    link = documents.write_incremental(ONE, b"a link that leads nowhere")
+    read = memory.read
+
+    def follow(path: Path) -> bytes:
+        if path == link:
+            raise FileNotFoundError(str(path))
+        return read(path)
+
+    memory.read = follow  # type: ignore[method-assign]
+
+    assert [blob.path for blob in documents.read(ONE)] == [good]
+    assert [finding.kind for finding in documents._volume.findings.newest()] == ["unreadable"]
 
 
 @pytest.mark.parametrize("write", ["incremental", "snapshot"])

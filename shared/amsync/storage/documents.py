@@ -29,6 +29,9 @@ from amsync.storage.volume import CONTROL_DIRECTORY, Volume
 RELISTS = 20
 """A reader lists again when a file vanished under it; more often than this is an error."""
 
+QUARANTINED_NAME = 200
+"""Characters of a file's name that are kept in quarantine; its note has all of its path."""
+
 _KINDS = ("incremental", "snapshot")
 
 
@@ -68,6 +71,7 @@ class DocumentFiles:
             names = [entry.name for entry in list_names(self._files, self._quarantine)]
         self.quarantined_count = sum(not name.endswith(".json") for name in names)
         """Files in quarantine, also those of earlier openings."""
+        self._quarantined_ids: set[DocumentId] | None = None
         self.written: set[Path] | None = None
         """Names of files written from now on, if somebody wants to tell them from others'."""
 
@@ -81,17 +85,28 @@ class DocumentFiles:
         Raises:
             StorageError: A file could not be read, or files vanish all the time.
         """
+        listed: list[Path] = []
+        found: dict[Path, StoredBlob] = {}
         for _ in range(RELISTS):
-            try:
-                return [
-                    StoredBlob(path, self._files.read(path)) for path in self._paths(document_id)
-                ]
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise StorageError(
-                    f"could not read {self.folder(document_id)}: {error.strerror or error}"
-                ) from error
+            before, listed = listed, self.paths(document_id)
+            found = {path: blob for path, blob in found.items() if path in listed}
+            missing = False
+            for path in listed:
+                if path in found:
+                    continue
+                with storage_errors("read", path):
+                    try:
+                        found[path] = StoredBlob(path, self._files.read(path))
+                    except (FileNotFoundError, IsADirectoryError):
+                        missing = True
+            if not missing:
+                return [found[path] for path in listed]
+            if listed == before:
+                # Listed twice and never there: a link that leads nowhere, as editors make them.
+                for path in listed:
+                    if path not in found:
+                        self._volume.findings.add("unreadable", path, "is listed but not there")
+                return [found[path] for path in listed if path in found]
         raise StorageError(f"files of {self.folder(document_id)} vanish while being read")
 
     def sizes(self, document_id: DocumentId) -> list[StoredSize]:
@@ -183,7 +198,7 @@ class DocumentFiles:
                 (int(head) for name in taken if (head := name.partition("-")[0]).isdecimal()),
                 default=0,
             )
-            target = self._quarantine / f"{number:06d}-{path.name}"
+            target = self._quarantine / f"{number:06d}-{path.name[:QUARANTINED_NAME]}"
             note = {"path": str(path.relative_to(self._root)), "why": why}
             self._durable.write(
                 self._quarantine / f"{target.name}.json",
@@ -191,8 +206,30 @@ class DocumentFiles:
             )
             self._durable.move(path, target)
             self.quarantined_count += 1
+            self._quarantined_ids = None
         self._volume.findings.add("quarantined", path, why)
         return target
+
+    def has_quarantined(self, document_id: DocumentId) -> bool:
+        """Tell whether a file of this document is in quarantine.
+
+        Raises:
+            StorageError
+        """
+        with self._quarantine_lock:
+            if self._quarantined_ids is None:
+                with storage_errors("read", self._quarantine):
+                    self._quarantined_ids = set(self._quarantined())
+            return document_id in self._quarantined_ids
+
+    def _quarantined(self) -> Iterator[DocumentId]:
+        for entry in list_names(self._files, self._quarantine):
+            if entry.name.endswith(".json"):
+                with contextlib.suppress(ValueError, TypeError, KeyError, FileNotFoundError):
+                    note = json.loads(self._files.read(self._quarantine / entry.name))
+                    parts = Path(note["path"]).parts
+                    if len(parts) == 4 and (found := _canonical(parts[0] + parts[1])):
+                        yield found
 
     def delete(self, document_id: DocumentId) -> None:
         """Delete a document for good: tombstone first, then its files.

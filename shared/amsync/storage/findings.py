@@ -21,7 +21,8 @@ class Finding:
 
     Attributes:
         kind: A bounded label: quarantined, bad_record, bad_mark, bad_import, foreign_name,
-            compaction_refused, storage_id, checkpoint_failed.
+            unreadable, compaction_refused, storage_id, checkpoint_failed, self_test_skipped,
+            epoch_not_kept.
         path: Where it was found.
         detail: What was found, for a person; never document bytes.
     """

@@ -53,9 +53,13 @@ def find_flat_files(volume: Volume, documents: DocumentFiles) -> Iterator[FlatFi
         except InvalidDocumentId as error:
             volume.findings.add("foreign_name", path, str(error))
             continue
-        with storage_errors("read", path):
+        try:
             found = volume.files.stat(path)
-            state = {"size_bytes": found.size_bytes, "modified_ns": found.modified_ns}
+        except OSError as error:  # a link that leads nowhere, say
+            volume.findings.add("bad_import", path, error.strerror or type(error).__name__)
+            continue
+        state = {"size_bytes": found.size_bytes, "modified_ns": found.modified_ns}
+        with storage_errors("read", path):
             is_known = _known_state(volume, path) == state
         if not is_known and not documents.is_deleted(document_id):
             yield FlatFile(path, document_id, state)

@@ -64,10 +64,12 @@ class LoadedDocument:
         blobs: Each with one or more chunks, in any order, duplicates possible; empty if the
             document is not stored. A blob of no bytes is possible and harmless.
         paths: For each blob its file, or None if it is in the WAL only.
+        is_damaged: Files of it are in quarantine.
     """
 
     blobs: tuple[bytes, ...]
     paths: tuple[Path | None, ...]
+    is_damaged: bool = False
 
 
 class Store:
@@ -159,6 +161,7 @@ class Store:
         return LoadedDocument(
             blobs=(*(blob.data for blob in stored), *chunks),
             paths=(*(blob.path for blob in stored), *(None for _ in chunks)),
+            is_damaged=self._documents.has_quarantined(document_id),
         )
 
     def exists(self, document_id: DocumentId) -> bool:

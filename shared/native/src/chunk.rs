@@ -45,7 +45,7 @@ pub struct Chunk<'a> {
     pub whole: &'a [u8],
 }
 
-/// Cut the first chunk off; an error leaves no way to find the next one.
+/// Cut the first chunk off; after an error `seek` may find the next one.
 pub fn cut<'a>(reader: &mut Reader<'a>) -> Result<Chunk<'a>, Refusal> {
     let start = reader.rest();
     if reader.take(4)? != MAGIC {
@@ -62,6 +62,17 @@ pub fn cut<'a>(reader: &mut Reader<'a>) -> Result<Chunk<'a>, Refusal> {
         data,
         whole,
     })
+}
+
+/// Whether bytes that were cut off as a chunk are none, or not all of one.
+pub fn is_no_chunk(refusal: &Refusal) -> bool {
+    refusal.reason == reason::CHECKSUM || refusal.reason == reason::CHUNK_TYPE
+}
+
+/// What is left from the next bytes on that look like the beginning of a chunk.
+pub fn seek(bytes: &[u8]) -> &[u8] {
+    let found = bytes.windows(MAGIC.len()).position(|four| four == MAGIC);
+    &bytes[found.unwrap_or(bytes.len())..]
 }
 
 /// A change that passed the checks that need no other change, with what later ones look at.

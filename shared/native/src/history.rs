@@ -16,6 +16,10 @@ use crate::ingest::{read_chunk, settle, Adoptable, Intake, Mode, SavedDocument, 
 use crate::queue::{Arrival, Queue};
 use crate::reader::Reader;
 
+/// Each try costs a checksum over what the bytes claim to be; in sum at most so many times the
+/// whole blob.
+const MOST_SEARCHES: usize = 8;
+
 /// Estimates for `size_bytes`, from a document typed one character per change.
 const BYTES_PER_CHANGE: usize = 250;
 const BYTES_PER_OPERATION: usize = 40;
@@ -128,18 +132,38 @@ impl History {
         Ok(())
     }
 
-    /// A chunk that can be cut off but is bad doesn't hide those behind it.
+    /// A bad part doesn't hide the chunks behind it: what looks like the beginning of one is tried.
     fn read_stored<'a>(
         &self,
         blob: &'a [u8],
         budget: &mut Budget,
         intake: &mut Intake<'a>,
     ) -> Result<(), Refusal> {
-        let mut reader = Reader::new(blob);
+        let mut rest = blob;
         let mut result = Ok(());
-        while !reader.is_empty() {
-            let chunk = chunk::cut(&mut reader)?;
-            result = result.and(read_chunk(&chunk, budget, &self.graph, intake));
+        let mut searched = 0;
+        while !rest.is_empty() && searched <= MOST_SEARCHES * blob.len() {
+            let mut reader = Reader::new(rest);
+            let (refusal, is_torn, length) = match chunk::cut(&mut reader) {
+                Ok(chunk) => match read_chunk(&chunk, budget, &self.graph, intake) {
+                    Ok(()) => {
+                        rest = reader.rest();
+                        continue;
+                    }
+                    Err(refusal) => {
+                        let is_torn = chunk::is_no_chunk(&refusal);
+                        (refusal, is_torn, chunk.whole.len())
+                    }
+                },
+                Err(refusal) => (refusal, true, 1),
+            };
+            result = result.and(Err(refusal));
+            if is_torn {
+                searched += length;
+                rest = chunk::seek(&rest[1..]);
+            } else {
+                rest = reader.rest();
+            }
         }
         result
     }
