@@ -20,6 +20,10 @@ def flags(message: bytes) -> int:
     return message[-1]
 
 
+def named_heads(message: bytes) -> list[bytes]:
+    return [message[2 + 32 * number : 34 + 32 * number] for number in range(message[1])]
+
+
 def filled(size: int = 10) -> Replica:
     replica = Replica()
     for number in range(size):
@@ -85,6 +89,21 @@ def test_empty_document_answers_with_empty_heads() -> None:
     network = Network(Document(), [replica])
     outcome = network.exchange(network.say(0))
     assert [data[1] for data, _ in outcome.messages] == [0]
+
+
+def test_changes_are_acknowledged_when_messages_without_changes_follow_in_the_same_batch() -> None:
+    """As samod's do, which answers each of our messages; it waited for the last edit forever."""
+    replica = filled()
+    network = Network(Document(), [replica])
+    network.settle()
+    replica.put("new", 1)
+    batch = network.say(0) + 2 * [(0, craft.message([], replica.heads()))]
+
+    outcome = network.exchange(batch)
+
+    assert [named_heads(data) for data, _ in outcome.messages] == [replica.heads()]
+    network.settle()
+    assert network.converged()
 
 
 def test_chunks_are_those_that_became_applied() -> None:

@@ -57,6 +57,8 @@ pub struct Peer {
     /// Messages with changes that it has not answered, and their bytes.
     pub unanswered: usize,
     pub unanswered_bytes: usize,
+    /// It sent changes and no message has been generated for it since.
+    owed: bool,
     silenced: bool,
     /// The breaker renewed the state, and nothing has moved since.
     renewed: bool,
@@ -79,6 +81,7 @@ impl Peer {
             track_heads,
             unanswered: 0,
             unanswered_bytes: 0,
+            owed: false,
             silenced: false,
             renewed: false,
             repeats: 0,
@@ -100,8 +103,10 @@ impl Peer {
         let heads = message.heads.clone();
         document.receive_sync_message(&mut self.state, message)?;
         // The crate sees no changes, so it takes equal heads for an acknowledgement that needs
-        // no answer; but a message with changes is always owed one.
-        if had_changes && !lost_everything {
+        // no answer; but a message with changes is always owed one, also when messages without
+        // changes come after it in the same batch, before anything was generated.
+        self.owed |= had_changes;
+        if self.owed && !lost_everything {
             self.state.last_sent_heads = last_sent;
         }
         let all_answered = heads == self.state.last_sent_heads || self.state.sent_hashes.is_empty();
@@ -132,6 +137,11 @@ impl Peer {
     pub fn renew_after_loop(&mut self) {
         self.renew();
         self.renewed = true;
+    }
+
+    /// Note that a message is being generated: it names what it has sent.
+    pub fn note_generated(&mut self) {
+        self.owed = false;
     }
 
     fn renew(&mut self) {

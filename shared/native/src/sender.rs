@@ -95,6 +95,7 @@ impl Sender<'_> {
 
     /// Equal states get equal messages: generated once.
     fn generate(&mut self, peer: &mut Peer) -> Option<Draft> {
+        peer.note_generated();
         if let Some((after, draft)) = self.memo.get(&peer.state) {
             peer.state.clone_from(after);
             return draft.clone();
