@@ -1,34 +1,18 @@
 """Commands tests/js/driver.mjs: real automerge-repo peers with a synchronous Python face.
 
-One `Driver` is one Node process; the peers in it are `Repo`s and their documents `Doc`s. Every
-call ends: Node answers or refuses within `timeout`, and the process is
-given `_GRACE_SECONDS` more before the driver is declared dead. Seconds here, milliseconds there;
-heads are lists of 64 hex digits.
+One `Driver` is one Node process; the peers in it are `Repo`s and their documents `Doc`s.
 """
 
-import itertools
-import json
 import os
-import queue
-import subprocess
-import threading
-from concurrent.futures import Future
 from pathlib import Path
 
+from interop.commanded import Commanded, results, without_none
 from interop.repos import DEFAULT_SECONDS, Doc, Json, Repo
-from support.closing import Closing
-from support.program import Program
 
 DRIVER = Path(__file__).parent.parent / "js" / "driver.mjs"
-_GRACE_SECONDS = 15.0
-_START_SECONDS = 60.0
 
 
-class DriverError(Exception):
-    """A command failed in Node; the text is its error with the stack."""
-
-
-class Driver(Closing):
+class Driver(Commanded):
     """One Node process. Use it as a context manager, or `close()` it."""
 
     def __init__(self, log: Path, extra_ca: Path | None = None) -> None:
@@ -38,29 +22,10 @@ class Driver(Closing):
             log: File that takes Node's stderr; shown by the fixtures when a test fails.
             extra_ca: PEM file of an authority that Node trusts besides its own.
         """
-        self.log = log
-        self._log_file = log.open("ab")
         environment = dict(os.environ)
         if extra_ca is not None:
             environment["NODE_EXTRA_CA_CERTS"] = str(extra_ca)
-        self._ids = itertools.count()
-        self._names = itertools.count()
-        self._write_lock = threading.Lock()
-        self._pending: dict[int, Future[Json]] = {}
-        self._ready: queue.Queue[Json] = queue.Queue()
-        self._repos: list[Repo] = []
-        self._program = Program(
-            ["node", str(DRIVER)],
-            self._take_line,
-            stderr=self._log_file,
-            environment=environment,
-            has_input=True,
-        )
-        try:
-            self._ready.get(timeout=_START_SECONDS)
-        except queue.Empty:
-            self.kill9()
-            raise DriverError(f"Node gave no answer in {_START_SECONDS} s; see {log}") from None
+        super().__init__(["node", str(DRIVER)], log, environment)
 
     def connect(
         self,
@@ -100,7 +65,7 @@ class Driver(Closing):
             "retryMs": retry_seconds * 1000,
             "offline": offline,
         }
-        repo.peer_id = self.call("connect", _without_none(options))["peerId"]
+        repo.peer_id = self.call("connect", without_none(options))["peerId"]
         self._repos.append(repo)
         if wait and not offline:
             repo.wait_connected()
@@ -129,7 +94,7 @@ class Driver(Closing):
             "tlsKey": str(tls[1]) if tls else None,
         }
         repo.peer_id = peer_id
-        repo.url = self.call("listen", _without_none(options))["url"]
+        repo.url = self.call("listen", without_none(options))["url"]
         self._repos.append(repo)
         return repo
 
@@ -153,82 +118,5 @@ class Driver(Closing):
         """Wait until an error that contains the text was thrown where nobody could catch it."""
         self.call("waitError", {"text": text}, timeout=timeout)
 
-    def submit(
-        self, command: str, args: Json, peer: str | None = None, timeout: float = DEFAULT_SECONDS
-    ) -> Future[Json]:
-        """Send a command; its answer arrives in the future."""
-        future: Future[Json] = Future()
-        request_id = next(self._ids)
-        self._pending[request_id] = future
-        request = {
-            "id": request_id,
-            "peer": peer,
-            "command": command,
-            "args": {"timeoutMs": timeout * 1000, **args},
-        }
-        with self._write_lock:
-            pipe = self._program.process.stdin
-            assert pipe is not None
-            pipe.write(json.dumps(request) + "\n")
-            pipe.flush()
-        return future
 
-    def call(
-        self, command: str, args: Json, peer: str | None = None, timeout: float = DEFAULT_SECONDS
-    ) -> Json:
-        """Send a command and wait for its answer.
-
-        Raises:
-            DriverError: The command failed, timed out in Node, or Node is gone.
-        """
-        return self.submit(command, args, peer, timeout).result(timeout + _GRACE_SECONDS)
-
-    def running(self) -> bool:
-        """Whether the process is alive."""
-        return self._program.running()
-
-    def close_repos(self) -> None:
-        """Close what a test left open."""
-        for repo in list(self._repos):
-            repo.close()
-
-    def close(self) -> None:
-        """End Node; a second call does nothing."""
-        try:
-            self._program.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._program.kill9()
-        self._log_file.close()
-
-    def kill9(self) -> None:
-        """Kill Node at once, as a power cut would."""
-        self._program.kill9()
-        self._log_file.close()
-
-    def _forget(self, repo: Repo) -> None:
-        self._repos = [other for other in self._repos if other is not repo]
-
-    def _take_line(self, line: str) -> None:
-        if not line:
-            for future in list(self._pending.values()):
-                future.set_exception(DriverError(f"Node ended; see {self.log}"))
-            self._pending.clear()
-            return
-        message = json.loads(line)
-        if "ready" in message:
-            self._ready.put(message)
-            return
-        future = self._pending.pop(message["id"])
-        if message["ok"]:
-            future.set_result(message["result"])
-        else:
-            future.set_exception(DriverError(message["error"]))
-
-
-def results(futures: list[Future[Json]], timeout: float = 60.0) -> list[Json]:
-    """Collect the answers of `Driver.submit`."""
-    return [future.result(timeout) for future in futures]
-
-
-def _without_none(options: dict[str, Json]) -> dict[str, Json]:
-    return {key: value for key, value in options.items() if value is not None}
+__all__ = ["DRIVER", "Driver", "results"]

@@ -1,15 +1,16 @@
-"""The driver's peers and documents: what a scenario talks to.
+"""The peers of a driver and their documents: what a scenario talks to.
 
-`Repo` is one automerge-repo Repo in the driver's Node process, `Doc` one of its document
-handles. Methods are commands of tests/js/peer.mjs; all wait for the answer, at most `timeout`
-seconds, and raise DriverError with Node's own words when it is a refusal.
+`Repo` is one automerge-repo Repo in the driver's Node process, or one samod Repo in samod's; `Doc`
+is one of its document handles. Methods are commands of tests/js/peer.mjs, of which samod's driver
+has the most (tests/samod/src/peer.rs); all wait for the answer, at most `timeout` seconds, and
+raise DriverError with the program's own words when it is a refusal.
 """
 
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from interop.driver import Driver
+    from interop.commanded import Commanded
 
 DEFAULT_SECONDS = 30.0
 
@@ -28,7 +29,7 @@ class FindTimeoutError(Exception):
 class Repo:
     """One automerge-repo Repo. Made by `Driver.connect` and `Driver.listen`."""
 
-    def __init__(self, driver: "Driver", name: str) -> None:
+    def __init__(self, driver: "Commanded", name: str) -> None:
         self.driver = driver
         self.name = name
         self.peer_id = ""
@@ -42,7 +43,7 @@ class Repo:
 
     def close(self) -> None:
         """Flush, disconnect and forget."""
-        self.driver._forget(self)
+        self.driver.forget(self)
         self.driver.call("closePeer", {"peer": self.name})
 
     def wait_connected(self, welcomes: int = 1, timeout: float = DEFAULT_SECONDS) -> Json:
