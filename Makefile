@@ -2,8 +2,9 @@
 #
 # Everything is installed into .venv and tests/js/node_modules, and stamped in .venv/stamps-*, so
 # that a second call redoes only what changed: pyproject.toml and constraints.txt (Python
-# packages), shared/native (the engine), tests/js/package-lock.json (JavaScript packages). The
-# package is installed editable: a change of a .py file needs nothing at all.
+# packages), shared/native (the engine), tests/js/package-lock.json (JavaScript packages),
+# tests/samod (a client of the tests). The package is installed editable: a change of a .py file
+# needs nothing at all.
 
 PYTHON ?= python3
 ARGS ?=
@@ -19,9 +20,14 @@ NATIVE_MANIFEST := --manifest-path shared/native/Cargo.toml
 # maturin and plain cargo give PyO3's build scripts different environments: in one folder each
 # would throw away what the other has built.
 LINT_TARGET := shared/native/target/lint
+SAMOD := $(wildcard tests/samod/src/*.rs) tests/samod/Cargo.toml tests/samod/Cargo.lock
+SAMOD_MANIFEST := --manifest-path tests/samod/Cargo.toml
+# Given always: it is where the tests look, whatever the environment says.
+SAMOD_TARGET := tests/samod/target
 PYTHON_PACKAGES := pyproject.toml constraints.txt
 # These lie in the source tree, outside the stamps: without them the stamps say nothing.
 NO_ENGINE := $(if $(wildcard shared/amsync/_automerge.*so),,missing)
+NO_SAMOD := $(if $(wildcard $(SAMOD_TARGET)/debug/samod-driver),,missing)
 NO_MODULES := $(if $(wildcard tests/js/node_modules/.package-lock.json),,missing)
 
 # maturin looks for an environment in these before it looks at .venv.
@@ -37,7 +43,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help serve build test test-all lint format wheel lock clean missing node lint-tools
+.PHONY: help serve build test test-all lint format wheel lock clean missing node lint-tools lint-samod
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -51,7 +57,7 @@ build: $(STAMPS)/package ## install amsync and its engine into .venv
 test: node lint $(STAMPS)/javascript ## lint and the test suite, in under 5 minutes
 	@$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
 
-test-all: node lint $(STAMPS)/javascript $(STAMPS)/fuzz ## the same with all that takes longer
+test-all: node lint lint-samod $(STAMPS)/javascript $(STAMPS)/fuzz $(STAMPS)/samod ## the same with all that takes longer
 	@AMSYNC_TEST_ALL=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: lint-tools $(STAMPS)/dev ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
@@ -64,10 +70,15 @@ lint: lint-tools $(STAMPS)/dev ## ruff, mypy, stubtest, import-linter, rustfmt, 
 	@cargo fmt $(NATIVE_MANIFEST) --check
 	@cargo clippy --quiet --locked $(NATIVE_MANIFEST) --target-dir $(LINT_TARGET) -- -D warnings
 
+lint-samod: lint-tools
+	@cargo fmt $(SAMOD_MANIFEST) --check
+	@cargo clippy --quiet --locked $(SAMOD_MANIFEST) --target-dir $(SAMOD_TARGET) -- -D warnings
+
 format: lint-tools $(STAMPS)/dev ## rewrite Python and Rust sources in the one style
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 	@cargo fmt $(NATIVE_MANIFEST)
+	@cargo fmt $(SAMOD_MANIFEST)
 
 wheel: $(STAMPS)/build-tool ## dist/: the wheel and the source distribution
 	@tools/check-tools.sh compiler cargo
@@ -80,7 +91,7 @@ lock: node ## renew constraints.txt and package-lock.json: the newest versions a
 	@tools/lock.sh
 
 clean: ## remove all that was built or installed here; no data
-	@rm -rf .venv .build dist shared/native/target tests/js/node_modules
+	@rm -rf .venv .build dist shared/native/target $(SAMOD_TARGET) tests/js/node_modules
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@rm -f shared/amsync/_automerge.*so
 	@find gateway worker shared tests -name __pycache__ -prune -exec rm -rf {} +
@@ -121,4 +132,10 @@ $(STAMPS)/fuzz: $(STAMPS)/dev $(PYTHON_PACKAGES)
 $(STAMPS)/javascript: tests/js/package.json tests/js/package-lock.json $(STAMPS)/venv $(NO_MODULES)
 	@echo "installing the JavaScript packages of the tests"
 	@cd tests/js && npm ci >/dev/null
+	@touch $@
+
+$(STAMPS)/samod: $(SAMOD) $(STAMPS)/venv $(NO_SAMOD)
+	@tools/check-tools.sh compiler cargo
+	@echo "building the samod client of the tests (minutes the first time, then seconds)"
+	@cargo build --quiet --locked $(SAMOD_MANIFEST) --target-dir $(SAMOD_TARGET)
 	@touch $@

@@ -6,8 +6,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 JAVASCRIPT = ROOT / "tests" / "js"
+RUST = [("shared/native", "amsync-native"), ("tests/samod", "samod-driver")]
 
 
 def project() -> dict[str, Any]:
@@ -70,10 +73,11 @@ def test_npm_is_told_to_record_no_addresses() -> None:
         assert "omit-lockfile-registry-resolved=true" in (folder / ".npmrc").read_text()
 
 
-def test_rust_lock_takes_every_package_from_the_one_registry() -> None:
-    packages = tomllib.loads((ROOT / "shared/native/Cargo.lock").read_text())["package"]
+@pytest.mark.parametrize(("folder", "own"), RUST)
+def test_rust_lock_takes_every_package_from_the_one_registry(folder: str, own: str) -> None:
+    packages = tomllib.loads((ROOT / folder / "Cargo.lock").read_text())["package"]
 
-    outside = [package for package in packages if package["name"] != "amsync-native"]
+    outside = [package for package in packages if package["name"] != own]
 
     assert len({package["source"] for package in outside}) == 1
     assert all("checksum" in package for package in outside)
