@@ -1,9 +1,10 @@
-"""Fixtures: `js` drives real automerge-repo clients, `server` is what they talk to.
+"""Fixtures: `js` and `samod` drive real clients, `server` is what they talk to.
 
 `--against=js` puts automerge-repo's own server in our place, to check the scenarios themselves;
 it is used by hand, and scenarios that ask for more than that server gives are skipped then.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from interop.driver import DRIVER, Driver
+from interop.samod import PROGRAM, SamodDriver
 from interop.servers import AmsyncServer, ReferenceServer, Server, ServerOptions
 
 StartServer = Callable[..., Server]
@@ -35,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Show the ends of Node's and the server's logs with a failure."""
+    """Show the ends of the clients' and the server's logs with a failure."""
     outcome: Any = yield
     report = outcome.get_result()
     if not report.failed:
@@ -48,7 +50,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 def _logs(arguments: dict[str, Any]) -> list[tuple[str, Path]]:
     logs = []
-    for name in ("js", "server"):
+    for name in ("js", "samod", "server"):
         if name in arguments:
             logs.append((f"log of {name}", arguments[name].log))
     started = getattr(arguments.get("start_server"), "started", [])
@@ -89,6 +91,27 @@ def js(js_session: Driver) -> Iterator[Driver]:
     expected = ("ECONNRESET", "ECONNREFUSED", "socket hang up", "closed before the connection")
     stray = [e for e in js_session.errors() if not any(text in e for text in expected)]
     assert not stray, "\n".join(stray)
+
+
+@pytest.fixture(scope="session")
+def samod_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SamodDriver]:
+    """`make test-all`, which builds the program, must not pass without it."""
+    if not PROGRAM.exists():
+        missing = "the samod client is not built: cargo build in tests/samod"
+        assert not os.environ.get("AMSYNC_TEST_ALL"), missing
+        pytest.skip(missing)
+    with SamodDriver(tmp_path_factory.mktemp("samod") / "samod.log") as driver:
+        yield driver
+
+
+@pytest.fixture
+def samod(samod_session: SamodDriver) -> Iterator[SamodDriver]:
+    """Real samod clients; what the test leaves open is closed, and a panic fails it."""
+    start = samod_session.log.stat().st_size
+    yield samod_session
+    samod_session.close_repos()
+    said = samod_session.log.read_bytes()[start:].decode()
+    assert "panicked" not in said, said[-4000:]
 
 
 class ServerStarter:
