@@ -128,6 +128,20 @@ def test_refused_change_is_not_asked_for_again() -> None:
     assert sent <= 2
 
 
+def test_much_that_was_under_way_does_not_hide_a_loop() -> None:
+    network = started(v1=False)
+    for number in range(100):
+        network.replicas[0].put("n", number)
+        network.exchange(network.say(0))
+    lose_inbound(network)
+    network.replicas[0].put("n", 1)
+
+    network.settle(most_rounds=200)
+
+    assert network.converged()
+    assert [fault.reason for fault in network.faults] == ["loop_reset"]
+
+
 def test_busy_document_does_not_hide_a_loop() -> None:
     network = started(v1=False)
     lose_inbound(network)

@@ -22,6 +22,10 @@ const MOST_REMEMBERED: usize = 8;
 /// (`test_large_document_in_flight_is_not_sent_again`).
 const MOST_UNANSWERED_BYTES: usize = 256 << 10;
 
+/// Messages to a peer that count as not answered yet, at the most: on a long way so many may be
+/// under way, and a real loop is noticed so many messages later.
+const MOST_OPEN: u32 = 64;
+
 /// What generating reads; it doesn't change while messages are generated.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -63,6 +67,12 @@ pub struct Peer {
     /// The breaker renewed the state, and nothing has moved since.
     renewed: bool,
     repeats: u32,
+    /// Messages sent to it and not answered, roughly.
+    open: u32,
+    /// Of its next messages so many may answer what we sent before something moved.
+    grace: u32,
+    /// Its last message was one of those: our repeating the answer says nothing.
+    is_late: bool,
     sent: Vec<u64>,
     version: u64,
     heads: Option<Vec<ChangeHash>>,
@@ -85,6 +95,9 @@ impl Peer {
             silenced: false,
             renewed: false,
             repeats: 0,
+            open: 0,
+            grace: 0,
+            is_late: false,
             sent: Vec::new(),
             version: 0,
             heads: None,
@@ -106,6 +119,10 @@ impl Peer {
         // no answer; but a message with changes is always owed one, also when messages without
         // changes come after it in the same batch, before anything was generated.
         self.owed |= had_changes;
+        // One with changes was most likely not an answer: a peer that types does not wait for any.
+        self.open = self.open.saturating_sub(u32::from(!had_changes));
+        self.is_late = self.grace > 0;
+        self.grace = self.grace.saturating_sub(1);
         if self.owed && !lost_everything {
             self.state.last_sent_heads = last_sent;
         }
@@ -139,6 +156,11 @@ impl Peer {
         self.renewed = true;
     }
 
+    /// Note that a message is sent.
+    pub fn note_sent(&mut self) {
+        self.open = (self.open + 1).min(MOST_OPEN);
+    }
+
     /// Note that a message is being generated: it names what it has sent.
     pub fn note_generated(&mut self) {
         self.owed = false;
@@ -155,8 +177,7 @@ impl Peer {
         };
         self.unanswered = 0;
         self.unanswered_bytes = 0;
-        self.repeats = 0;
-        self.sent.clear();
+        self.moved();
     }
 
     pub fn set_read_only(&mut self, read_only: bool) {
@@ -192,21 +213,25 @@ impl Peer {
         self.state.have_responded = false;
     }
 
+    fn moved(&mut self) {
+        self.repeats = 0;
+        self.grace = self.open;
+        self.sent.clear();
+    }
+
     /// Hold a message against those sent since something moved last.
     pub fn judge(&mut self, draft: &Draft, version: u64, loop_limit: u32) -> Verdict {
         if self.heads != self.state.their_heads {
             self.heads.clone_from(&self.state.their_heads);
             self.renewed = false;
-            self.repeats = 0;
-            self.sent.clear();
+            self.moved();
         }
         if self.version != version {
             self.version = version;
-            self.repeats = 0;
-            self.sent.clear();
+            self.moved();
         }
         if self.sent.contains(&draft.digest) || self.sent.len() >= MOST_REMEMBERED {
-            self.repeats += 1;
+            self.repeats += u32::from(!self.is_late);
         } else {
             self.sent.push(draft.digest);
         }

@@ -81,6 +81,7 @@ impl Sender<'_> {
     }
 
     fn send(&mut self, draft: Draft, peer: &mut Peer, after: Option<usize>) -> usize {
+        peer.note_sent();
         if draft.has_changes {
             peer.unanswered += 1;
             peer.unanswered_bytes += draft.bytes.len();
