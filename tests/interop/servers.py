@@ -18,6 +18,7 @@ from interop.driver import Driver
 from interop.repos import Repo
 from support.program import Program
 
+_ADMIN_URL = re.compile(r"(http://127\.0\.0\.1:\d+)/metrics")
 _URL = re.compile(r"\bwss?://127\.0\.0\.1:(\d+)")
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
@@ -31,6 +32,7 @@ class ServerOptions:
     announce: bool = False
     storage_id: str | None = None
     tls: tuple[Path, Path] | None = None
+    prefix: tuple[str, ...] = ()
 
 
 class Server(Protocol):
@@ -63,7 +65,7 @@ class AmsyncServer:
     def __init__(self, data_dir: Path, log: Path, options: ServerOptions) -> None:
         self.data_dir = data_dir
         self.log = log
-        self.url = ""
+        self.url = self.admin_url = ""
         self._options = options
         self._port = 0
         self.start()
@@ -77,7 +79,14 @@ class AmsyncServer:
         self._listening = threading.Event()
         with self.log.open("ab") as log:
             self._program = Program(
-                [sys.executable, "-m", "amsync", "serve", *self._arguments()],
+                [
+                    *self._options.prefix,
+                    sys.executable,
+                    "-m",
+                    "amsync",
+                    "serve",
+                    *self._arguments(),
+                ],
                 self._take_line,
                 stderr=log,
                 environment={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -138,6 +147,8 @@ class AmsyncServer:
         if not self._listening.is_set() and (url := _URL.search(line)):
             self.url, self._port = url[0], int(url[1])
             self._listening.set()
+        if admin := _ADMIN_URL.search(line):
+            self.admin_url = admin[1]
 
 
 class ReferenceServer:

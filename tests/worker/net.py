@@ -59,6 +59,7 @@ class Net:
         self.position = 0
         self.stored: dict[DocumentId, list[bytes]] = {}
         self.deleted: set[DocumentId] = set()
+        self.lost: set[DocumentId] = set()
         self.hold_loads = self.hold_jobs = False
         self.load_fails = False
         self.disk_is_full = False
@@ -172,7 +173,8 @@ class Net:
             return
         blobs = self.stored.get(document_id, [])
         engine = None if document_id in self.deleted else self._engine(blobs)
-        self.shard.loaded(document_id, engine, bool(blobs), effects, self.now)
+        is_lost = document_id in self.lost
+        self.shard.loaded(document_id, engine, bool(blobs), effects, self.now, is_lost=is_lost)
 
     def _engine(self, blobs: Sequence[bytes]) -> Any:
         factory: Any = self.shard._factory

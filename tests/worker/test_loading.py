@@ -279,3 +279,23 @@ def test_many_messages_in_one_entry_are_one_batch(net: Net, document_id: Documen
 
     assert {len(client.value()) for client in clients} == {5}
     assert messages <= 15
+
+
+# -- loss
+
+
+def test_a_document_of_which_nothing_can_be_read_is_not_created_but_taken_from_who_has_it(
+    net: Net, document_id: DocumentId
+) -> None:
+    net.lost.add(document_id)
+    asker = Client(net, document_id, 1)
+    asker.say()
+    net.settle()
+    assert asker.kinds() == ["unavailable"]
+
+    owner = Client(net, document_id, 2)
+    owner.replica.put("a", 1)
+    owner.say()
+    net.settle()
+
+    assert asker.value() == owner.value() == {"a": 1}
