@@ -11,6 +11,7 @@ from amsync.version import __version__
 
 COMMANDS = {
     "serve": ("amsync.cli.serve:serve", "Serve the documents of one directory."),
+    "fsck": ("amsync.cli.fsck:fsck", "Look for damage in a data directory, without changing it."),
 }
 
 

@@ -1,15 +1,17 @@
 """Storage: the volume, its WAL and the document folders. `Store` is the way in."""
 
 from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
-from amsync.storage.codec import ChunkCodec, ChunkInfo, Snapshot
+from amsync.storage.codec import BlobFault, ChunkCodec, ChunkInfo, Examination, Snapshot
 from amsync.storage.files import FileSystem, RealFileSystem
 from amsync.storage.findings import Finding
 from amsync.storage.store import LoadedDocument, Store, open_store
 
 __all__ = [
+    "BlobFault",
     "ChunkCodec",
     "ChunkInfo",
     "DocumentChunks",
+    "Examination",
     "FileSystem",
     "Finding",
     "LoadedDocument",
