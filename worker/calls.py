@@ -53,4 +53,6 @@ def reply(
 ) -> None:
     """Answer the gateway that the call came through, after the commit of this step."""
     name = None if error is None else type(error).__name__
+    if call.operation != "delete":
+        effects.replied[call.document_id].add((waiting.address[0], call.call))
     effects.send(waiting.address[0], Reply(call.call, name, str(error or ""), payload))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from amsync.errors import StorageError
 from amsync.protocol.access import Access
 from amsync.protocol.envelope import AccessIn, Call, Close, Greet, SyncIn, UnavailableIn
 from amsync.worker.ports import Address
@@ -30,8 +31,27 @@ class Ticket:
 
 
 @dataclass(slots=True)
+class WriteGate:
+    """Whether what peers write can be saved; one for all documents of a shard.
+
+    Attributes:
+        error: Why not; None while the gate is open.
+    """
+
+    error: StorageError | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Changes can be saved, as far as is known."""
+        return self.error is None
+
+
+@dataclass(slots=True)
 class Peer:
-    """A connection that takes part in this document."""
+    """A connection that takes part in this document.
+
+    `held`: it may write, but the engine takes nothing from it because nothing can be saved.
+    """
 
     address: Address
     number: int
@@ -39,6 +59,7 @@ class Peer:
     storage_id: str | None
     access: int = Access.READ
     in_engine: bool = False
+    held: bool = False
     offered: bool = False
     offered_at: float = 0.0
     asks: bool = False

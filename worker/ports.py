@@ -5,13 +5,13 @@ by wrapping it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from amsync.errors import AmsyncError
+from amsync.errors import AmsyncError, StorageError
 from amsync.ids import DocumentId
-from amsync.protocol.envelope import Outbound, Stamped
+from amsync.protocol.envelope import HeadsOut, Offer, Outbound, Reply, Stamped, SyncOut
 
 Address = tuple[str, int]
 """Gateway incarnation and connection: where a peer can be reached."""
@@ -111,11 +111,42 @@ class Effects:
     deletions: list[DocumentId] = field(default_factory=list)
     listing: bool = False
     counts: list[tuple[str, str]] = field(default_factory=list)
+    replied: dict[DocumentId, set[tuple[str, int]]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    """Calls, as (gateway, call), whose answers hold only if the chunks become durable."""
+    answered: dict[DocumentId, list[Address]] = field(default_factory=lambda: defaultdict(list))
+    """Who had asked for a document and is sent it in this step."""
     failures: list[tuple[DocumentId, BaseException]] = field(default_factory=list)
 
     def send(self, gateway: str, item: Outbound) -> None:
         """Publish an item after the commit."""
         self.outbound[gateway].append(Stamped(self.shard, self.epoch, item))
+
+    def withdraw(self, document_ids: Collection[DocumentId], error: StorageError) -> None:
+        """Take back what was to be said of documents whose chunks could not be made durable.
+
+        What else was said of them stays: it names nothing as saved. The application's calls are
+        answered with the error.
+        """
+        failed = {call for name in document_ids for call in self.replied.get(name, ())}
+        for gateway, items in self.outbound.items():
+            kept: list[Stamped] = []
+            for stamped in items:
+                match stamped.item:
+                    case SyncOut(document_id=name) | HeadsOut(document_id=name):
+                        if name in document_ids:
+                            continue
+                    case Reply(call=call, error=None) if (gateway, call) in failed:
+                        answer = Reply(call, type(error).__name__, str(error), b"")
+                        stamped = replace(stamped, item=answer)  # noqa: PLW2901
+                    case Offer() as offer:
+                        names = [name for name in offer.documents if name not in document_ids]
+                        stamped = replace(stamped, item=replace(offer, documents=names))  # noqa: PLW2901
+                    case _:
+                        pass
+                kept.append(stamped)
+            items[:] = kept
 
     def count(self, event: str, label: str = "") -> None:
         """Count something that an operator should see."""

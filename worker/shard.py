@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from amsync.errors import StorageError
 from amsync.ids import DocumentId, base58check_encode, shard_of_storage
 from amsync.protocol.access import Access
 from amsync.protocol.envelope import (
@@ -37,7 +38,7 @@ from amsync.protocol.envelope import (
     UnavailableIn,
 )
 from amsync.worker.gossip import KnownHeads, RemoteHeadsTable
-from amsync.worker.peers import Peer, Ticket, Waiting
+from amsync.worker.peers import Peer, Ticket, Waiting, WriteGate
 from amsync.worker.ports import Address, Effects, EngineDocument, EngineFactory
 from amsync.worker.synchronizer import DocumentSynchronizer
 
@@ -92,6 +93,7 @@ class Shard:
         self.epoch = epoch
         self.documents: dict[DocumentId, DocumentSynchronizer] = {}
         self.connections: dict[Address, Connection] = {}
+        self._gate = WriteGate()
         self._factory = factory
         self._shard_count = shard_count
         self._auto_create = auto_create
@@ -180,6 +182,41 @@ class Shard:
         self._guarded(
             document, lambda: document.deletion_finished(error, effects, now), effects, now
         )
+
+    def suspend_writing(self, error: StorageError) -> None:
+        """Nothing can be saved for now: take no changes from anybody."""
+        self._gate.error = error
+
+    def resume_writing(self, effects: Effects, now: float) -> None:
+        """Changes can be saved again: ask for those that were not taken."""
+        self._gate.error = None
+        for document_id, document in self.documents.items():
+            if document.wants_run(now):
+                self._dirty[document_id] = document
+        self.run(effects, now)
+
+    def rewind(self, effects: Effects, error: StorageError) -> None:
+        """The chunks of this step could not be made durable: as if they had never come.
+
+        What was to be said of their documents is withdrawn; they are read again, and their
+        peers reset, so that these send again what was not saved.
+        """
+        effects.withdraw(effects.chunks.keys(), error)
+        for document_id in effects.chunks:
+            if document_id in self.documents:
+                self.documents[document_id].rewind(effects)
+        effects.chunks.clear()
+
+    def found(self, document_ids: Iterable[DocumentId], effects: Effects, now: float) -> None:
+        """More of these documents has come to light on the volume than was read before."""
+        for document_id in document_ids:
+            document = self.documents.get(document_id)
+            if document is not None:
+                document.reload(effects)
+            for connection in self.connections.values():
+                if connection.wants_announcements:
+                    connection.to_offer.append(document_id)
+                    self._offer_more(connection, effects, now)
 
     def listing_started(self) -> None:
         """The shell begins to list the stored documents, for all who have asked until now."""
@@ -292,7 +329,9 @@ class Shard:
     def _document(self, document_id: DocumentId) -> DocumentSynchronizer:
         document = self.documents.get(document_id)
         if document is None:
-            document = DocumentSynchronizer(document_id, self._factory, self._auto_create)
+            document = DocumentSynchronizer(
+                document_id, self._factory, self._auto_create, self._gate
+            )
             self.documents[document_id] = document
         return document
 

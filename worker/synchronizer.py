@@ -16,8 +16,10 @@ Invariants:
 - A peer that asked for a document that is absent gets doc-unavailable once, no empty sync, and
   the document itself as soon as it appears (PROTOCOL 3.1).
 - While a peer has offered heads that we lack, those who ask wait for it.
-- No inbound sync message is dropped without the peer being silenced and told doc-unavailable:
-  one lost message is an endless loop (PROTOCOL 0.1).
+- No inbound sync message is dropped without the peer being silenced and told doc-unavailable,
+  or reset: one lost message is an endless loop (PROTOCOL 0.1).
+- While nothing can be saved, nothing is taken from peers: the engine treats them as readers
+  (`Peer.held`), and what they have written meanwhile is asked for afterwards, by a reset.
 """
 
 import enum
@@ -43,7 +45,7 @@ from amsync.protocol.envelope import (
 )
 from amsync.protocol.sync import names_no_heads
 from amsync.worker import calls
-from amsync.worker.peers import LoadRetry, Peer, Peers, Waiting
+from amsync.worker.peers import LoadRetry, Peer, Peers, Waiting, WriteGate
 from amsync.worker.ports import (
     Address,
     Effects,
@@ -80,6 +82,7 @@ class DocumentSynchronizer:
     document_id: DocumentId
     factory: EngineFactory
     auto_create: bool
+    gate: WriteGate = field(default_factory=WriteGate)
     state: State = State.COLD
     deleted: bool = False
     peers: Peers = field(default_factory=Peers)
@@ -93,6 +96,9 @@ class DocumentSynchronizer:
     _edited_at: float = 0.0
     _unsaved: list[bytes] = field(default_factory=list)
     _breaks: int = 0
+    _has_held: bool = False
+    _is_stale: bool = False
+    """What is in memory must be read again as soon as the job that has it, or the load, ends."""
     _loading: LoadRetry = field(default_factory=LoadRetry)
     peer_heads: list[tuple[Peer, list[bytes]]] = field(default_factory=list)
     """Heads that peers with a storage id were seen to have; the shard takes and clears them."""
@@ -128,6 +134,8 @@ class DocumentSynchronizer:
     def run(self, effects: Effects, now: float) -> None:
         """Deal with as much of the inbox as can be dealt with now."""
         self.last_used = now
+        if self._may_release():
+            self._release(effects, now)
         forgiven = self._forgiven(now)
         for peer in forgiven:
             self._admit(peer, reset=True)
@@ -158,6 +166,10 @@ class DocumentSynchronizer:
         self, engine: EngineDocument | None, is_stored: bool, effects: Effects, now: float
     ) -> None:
         """The volume was read; `engine` is None for a deleted document."""
+        if self._is_stale:
+            self.state = State.READY
+            self.reload(effects)
+            return
         self.deleted = engine is None
         self.is_stored = is_stored
         self._engine = engine or self.factory.new()
@@ -172,6 +184,26 @@ class DocumentSynchronizer:
             self._sync([], [], (), effects, now)
         self.run(effects, now)
 
+    def reload(self, effects: Effects) -> None:
+        """Forget what is in memory, and read the document again: it is not what is stored.
+
+        Its peers stay, and are reset when it is there.
+        """
+        self._is_stale = self.state in (State.BUSY, State.LOADING)
+        if self.state is State.READY:
+            self._engine, self._heads, self._unsaved = None, (), []
+            self.state = State.LOADING
+            effects.loads.append(self.document_id)
+
+    def rewind(self, effects: Effects) -> None:
+        """The chunks of this step could not be made durable; what was to be said is withdrawn."""
+        effects.count("documents_rewound")
+        for address in effects.answered.get(self.document_id, ()):
+            if address in self.peers:
+                self.peers[address].asks = True
+        if self.state is not State.LOADING:  # the load that is asked for begins later
+            self.reload(effects)
+
     def load_failed(self, effects: Effects, now: float) -> None:
         """The volume could not be read; try again a little later.
 
@@ -179,7 +211,7 @@ class DocumentSynchronizer:
         with it everybody who shares the shard: then those who wait are told doc-unavailable,
         and greeted with a reset when the document can be read again.
         """
-        self.state = State.COLD
+        self.state, self._is_stale = State.COLD, False
         self._loading.failed(now)
         if self._loading.lasts:
             effects.count("documents_unreadable")
@@ -190,7 +222,7 @@ class DocumentSynchronizer:
     def load_broken(self, effects: Effects, now: float) -> None:
         """What is stored can't be opened; trying again would not help."""
         effects.count("documents_blocked")
-        self.state = State.BLOCKED
+        self.state, self._is_stale = State.BLOCKED, False
         self._unavailable([peer.address for peer in self.peers.values()], effects)
         self.run(effects, now)
 
@@ -205,7 +237,7 @@ class DocumentSynchronizer:
             waiting.ticket.done()
         self._in_hand, self._in_job = (), ()
         self._engine, self._heads, self._unsaved = None, (), []
-        self.state = State.BLOCKED
+        self.state, self._is_stale = State.BLOCKED, False
         self._unavailable([peer.address for peer in self.peers.values()], effects)
         self._refuse_all(effects)
 
@@ -216,7 +248,14 @@ class DocumentSynchronizer:
         self.state = State.READY
         self._edited_at = _written_at(batch)
         call = batch[0].item if batch and isinstance(batch[0].item, Call) else None
-        if call is not None:
+        if self._is_stale:
+            if call is not None and call.operation == "get":
+                self._inbox.appendleft(batch[0])  # it is to see what is saved
+                batch = ()
+            elif call is not None:
+                calls.reply(batch[0], call, self._unsaved_error(), b"", effects)
+            self.reload(effects)
+        elif call is not None:
             self._call_ended(batch[0], call, result, effects, now)
         elif isinstance(result, BaseException):
             self._broken(batch, result, effects, now)
@@ -236,6 +275,8 @@ class DocumentSynchronizer:
             self._unavailable(targets, effects)
         calls.reply(waiting, waiting.item, error, b"", effects)
         self._finish((waiting,))
+        if self._is_stale:
+            self.reload(effects)
         self.run(effects, now)
 
     def may_be_dropped(self) -> bool:
@@ -262,7 +303,17 @@ class DocumentSynchronizer:
         if self.state is State.COLD:
             unread = bool(self._inbox) or (self._loading.failures > 0 and bool(self.peers))
             return unread and now >= self._loading.retry_at
-        return bool(self._forgiven(now)) or self._wait_is_over(now)
+        return bool(self._forgiven(now)) or self._wait_is_over(now) or self._may_release()
+
+    def _may_release(self) -> bool:
+        """Peers whose changes were not taken may write again."""
+        return self._has_held and self.gate.is_open and self.state is State.READY
+
+    def _may_write(self, peer: Peer) -> bool:
+        return peer.access >= Access.WRITE and self.gate.is_open
+
+    def _unsaved_error(self) -> StorageError:
+        return self.gate.error or StorageError(f"document {self.document_id} could not be saved")
 
     def _wait_is_over(self, now: float) -> bool:
         """Some wait for an absent document whose supplier has not delivered in time."""
@@ -370,9 +421,11 @@ class DocumentSynchronizer:
         if not peer.in_engine:
             peer.access = item.access
             self._admit(peer, reset=peer.needs_reset)
+        elif not self.gate.is_open:
+            self._hold(peer)
         peer.told_unavailable = False
         peer.asks = names_no_heads(item.data)
-        offers = not peer.asks and peer.access >= Access.WRITE
+        offers = not peer.asks and self._may_write(peer)
         if offers and not peer.offered:
             peer.offered_at = now
         peer.offered = offers
@@ -400,21 +453,43 @@ class DocumentSynchronizer:
         assert self._engine is not None
         self._engine.add_peer(
             peer.number,
-            read_only=peer.access < Access.WRITE,
+            read_only=not self._may_write(peer),
             track_heads=peer.storage_id is not None,
         )
+        peer.held = peer.access >= Access.WRITE and not self.gate.is_open
+        self._has_held = self._has_held or peer.held
         if reset:
             self._engine.reset_peer(peer.number)
         peer.in_engine, peer.needs_reset, peer.reset_due = True, False, reset
 
+    def _hold(self, peer: Peer) -> None:
+        """Take nothing from a writer for now."""
+        if not peer.held and peer.access >= Access.WRITE and self._engine is not None:
+            self._engine.set_read_only(peer.number, True)
+            peer.held = self._has_held = True
+
+    def _release(self, effects: Effects, now: float) -> None:
+        """What is written can be saved again: ask for what was not taken."""
+        assert self._engine is not None
+        self._has_held = False
+        for peer in self.peers.values():
+            if peer.held and peer.in_engine:
+                self._engine.set_read_only(peer.number, False)
+                peer.reset_due = True
+            peer.held = False
+        self._sync([], [], (), effects, now)
+
     def _change_role(self, peer: Peer, access: int, effects: Effects, now: float) -> None:
         before, peer.access = peer.access, access
-        was_reader, is_reader = before < Access.WRITE, access < Access.WRITE
+        was_reader = before < Access.WRITE or peer.held
+        is_reader = not self._may_write(peer)
         if before == Access.NONE:
             if not self.deleted:
                 self._admit(peer, reset=True)
                 self._sync([], [peer.number], (), effects, now)
             return
+        peer.held = peer.in_engine and access >= Access.WRITE and is_reader
+        self._has_held = self._has_held or peer.held
         if peer.in_engine and was_reader != is_reader and self._engine is not None:
             self._engine.set_read_only(peer.number, is_reader)
             peer.offered = peer.offered and not is_reader
@@ -499,7 +574,9 @@ class DocumentSynchronizer:
         receivers = [p for p in peers if p.in_engine and (self._heads or p.offered or p.reset_due)]
         for peer in receivers:
             peer.reset_due = False
-            peer.asks = peer.asks and not self._heads
+            if peer.asks and self._heads:
+                peer.asks = False
+                effects.answered[self.document_id].append(peer.address)
         for created in (True, False):
             some = [p.address for p in receivers if (p is creator) is created]
             for gateway, connections in _by_gateway(some).items():
@@ -528,7 +605,7 @@ class DocumentSynchronizer:
         self._unavailable([peer.address for peer in asking], effects)
         readers = [p for p in self.peers.values() if not p.asks and p.in_engine]
         # A reader that names heads which it may not give us: as absent as for anyone else.
-        untold = [p for p in readers if not p.told_unavailable and p.access < Access.WRITE]
+        untold = [p for p in readers if not p.told_unavailable and not self._may_write(p)]
         for peer in untold:
             peer.told_unavailable = True
         self._unavailable([peer.address for peer in untold], effects)
@@ -581,6 +658,8 @@ class DocumentSynchronizer:
     def _call(self, waiting: Waiting, call: Call, effects: Effects) -> None:
         assert self._engine is not None
         refused = calls.refusal(call, self.document_id, self._heads, deleted=self.deleted)
+        if refused is None and call.operation in ("create", "apply"):
+            refused = self.gate.error
         if refused is not None or (call.operation == "get" and not self._heads):
             calls.reply(waiting, call, refused, b"", effects)
             self._finish((waiting,))
@@ -615,7 +694,7 @@ class DocumentSynchronizer:
         """Stop syncing with a peer that stays to listen to broadcasts."""
         if peer.in_engine and self._engine is not None:
             self._engine.remove_peer(peer.number)
-        peer.in_engine, peer.offered, peer.asks = False, False, False
+        peer.in_engine, peer.held, peer.offered, peer.asks = False, False, False, False
 
     def _remove(self, peer: Peer) -> None:
         self._retire(peer)

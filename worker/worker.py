@@ -10,6 +10,7 @@ the one place where loop, threads, bus and store meet, and their order is what m
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,11 +20,18 @@ from functools import partial
 
 from amsync.bus import Bus, Position, StreamEntry, shard_stream
 from amsync.bus.port import START
-from amsync.errors import BusError, BusFull, DocumentDeleted, StorageBehind, StorageError
+from amsync.errors import (
+    BusError,
+    BusFull,
+    DocumentDeleted,
+    StorageBehind,
+    StorageError,
+    VolumeLost,
+)
 from amsync.ids import DocumentId, shard_of
 from amsync.metrics import Metrics
 from amsync.protocol.envelope import Progress, Stamped, pack_outbound, unpack_inbound
-from amsync.storage import DocumentChunks, Store, WalBatch
+from amsync.storage import RESCAN_SECONDS, DocumentChunks, Store, WalBatch
 from amsync.worker.engine import NativeFactory, load_document
 from amsync.worker.ports import Effects, EngineDocument
 from amsync.worker.shard import Shard
@@ -37,7 +45,16 @@ STEP_SECONDS = 0.02
 ENTRY_BYTES = 8 * 1024 * 1024
 PROGRESS_BYTES = 64 * 1024
 TICK_SECONDS = 1.0
-COMMIT_RETRY_SECONDS = (0.1, 5.0)
+PROBE_SECONDS = (0.1, 5.0)
+"""After a failed commit it is tried out whether writing works again: first after, at most every."""
+
+PROBE_BYTES = (64 * 1024, 16 * 1024 * 1024)
+"""As much is tried as the failed commit had, within these bounds."""
+
+CALM_SECONDS = 60.0
+"""A failure after so long a time of good commits is a new one."""
+
+BEHIND_SECONDS = 0.1
 FULL_STREAM_WAIT_SECONDS = 0.02
 
 
@@ -99,7 +116,10 @@ class Worker:
         self._listing = False
         self._list_again = False
         self._checkpoint_failed = False
-        self.storage_trouble: str | None = None
+        self._probe_at = self._probe_seconds = 0.0
+        self._probe_bytes = 0
+        self._resumed_at = float("-inf")
+        self.storage_trouble: StorageError | None = None
 
     def open_shard(self, number: int, epoch: int) -> None:
         """Take a shard and read its stream from the start."""
@@ -124,6 +144,7 @@ class Worker:
                 group.create_task(self._steps())
                 group.create_task(self._ticks())
                 group.create_task(self._checkpoints())
+                group.create_task(self._rescan())
         finally:
             # A job may run for long, and this loop may be somebody else's: leave it behind.
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -156,6 +177,8 @@ class Worker:
     async def _step(self, now: float) -> None:
         effects: dict[int, Effects] = {}
         touched: dict[Shard, None] = {}
+        if self.storage_trouble is not None and now >= self._probe_at:
+            await self._probe(effects, now)
         while self._inbox:
             entry = self._inbox.popleft()
             shard = self._shards[entry.stream]
@@ -200,8 +223,12 @@ class Worker:
             for document_id, chunks in each.chunks.items()
         )
         if changes:
-            await self._commit(WalBatch(changes=changes))
-            self._touched.update(change.document_id for change in changes)
+            error = await self._commit(WalBatch(changes=changes))
+            if error is None:
+                self._touched.update(change.document_id for change in changes)
+            else:
+                for each in effects.values():
+                    self._by_number[each.shard].rewind(each, error)
         for each in effects.values():  # after the commit: what they read must hold it
             for document_id in each.loads:
                 self._in_thread(self._threads, self._load, document_id)
@@ -210,36 +237,67 @@ class Worker:
             for document_id in each.deletions:
                 self._in_thread(self._threads, self._delete, document_id)
 
-    async def _commit(self, batch: WalBatch) -> None:
-        """Commit, again and again if need be: what is in memory waits, and nobody is told."""
-        delay, longest = COMMIT_RETRY_SECONDS
+    async def _commit(self, batch: WalBatch) -> StorageError | None:
+        """Commit; a batch that could not be made durable must be forgotten by all who know it.
+
+        Raises:
+            VolumeLost: This process must end.
+        """
         started = time.monotonic()
         while True:
             try:
                 await self._store.commit(batch)
+            except VolumeLost:
+                raise
+            except StorageBehind as error:
+                if self._checkpoint_failed:
+                    self._suspend(error, batch.size_bytes)
+                    return error
+                # It will soon be done; meanwhile the senders feel it.
+                self._metrics.count("commits_wait_for_checkpoint", "")
+                await asyncio.sleep(BEHIND_SECONDS)
             except StorageError as error:
-                if isinstance(error, StorageBehind) and not self._checkpoint_failed:
-                    self._metrics.count("commits_wait_for_checkpoint", "")
-                else:
-                    self._note_trouble(error)
-                    delay = min(2 * delay, longest)
-                await asyncio.sleep(delay)
+                self._suspend(error, batch.size_bytes)
+                return error
             else:
                 break
-        if self.storage_trouble is not None:
-            log.warning("commit succeeded again")
-            self.storage_trouble = None
         self._metrics.commit_seconds.observe(time.monotonic() - started)
         self._metrics.committed_bytes.inc(batch.size_bytes)
+        return None
 
-    def _note_trouble(self, error: StorageError) -> None:
-        self._metrics.storage_errors.inc("commit")
+    def _suspend(self, error: StorageError, size_bytes: int) -> None:
+        """Nothing can be saved: take no changes until trying it out has worked."""
+        now = time.monotonic()
+        first, longest = PROBE_SECONDS
         if self.storage_trouble is None:
             log.error(
-                "commit failed; nothing is acknowledged until it succeeds",
+                "a commit failed; what it had is forgotten, clients keep it and are asked again",
                 extra={"error": str(error)},
             )
-        self.storage_trouble = str(error)
+            if now - self._resumed_at > CALM_SECONDS:
+                self._probe_seconds = first / 2
+            self._probe_bytes = size_bytes
+        self._probe_seconds = min(2 * self._probe_seconds, longest)
+        self._probe_at = now + self._probe_seconds
+        self.storage_trouble = error
+        self._metrics.storage_errors.inc("commit")
+        self._metrics.volume_writable.set(0)
+        for shard in self._by_number.values():
+            shard.suspend_writing(error)
+
+    async def _probe(self, effects: dict[int, Effects], now: float) -> None:
+        """Try out whether as much can be written as failed before; then go on."""
+        least, most = PROBE_BYTES
+        size = min(max(self._probe_bytes, least), most)
+        # Not compressible, or a file system that compresses would find room for it.
+        padding = os.urandom(least) * (size // least)
+        if await self._commit(WalBatch(padding=padding)) is not None:
+            return
+        log.warning("writing works again")
+        self.storage_trouble, self._resumed_at = None, now
+        self._metrics.volume_writable.set(1)
+        for shard in self._by_number.values():
+            shard.resume_writing(self._effects(effects, shard), now)
 
     async def _publish(self, effects: dict[int, Effects]) -> None:
         outbound: dict[str, list[Stamped]] = {}
@@ -404,6 +462,7 @@ class Worker:
             due = time.monotonic() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
             self._metrics.loop_lag_seconds.set(max(0.0, time.monotonic() - due))
+            self._store.check_held()
             self._results.append(self._tick)
             self._wake.set()
 
@@ -422,6 +481,32 @@ class Worker:
         self._metrics.documents_open.set(documents)
         self._metrics.document_bytes.set(size)
         self._owed_bytes = max(self._owed_bytes, PROGRESS_BYTES)
+
+    async def _rescan(self) -> None:
+        """Look again for what other machines wrote last, when nothing is hidden any more."""
+        if not self._store.rescan_is_due:
+            return
+        delay = RESCAN_SECONDS
+        while True:
+            await asyncio.sleep(delay)
+            loop = asyncio.get_running_loop()
+            try:
+                found = await loop.run_in_executor(self._maintenance, self._store.rescan)
+                break
+            except StorageError as error:
+                self._metrics.storage_errors.inc("rescan")
+                log.warning("the WALs could not be read again", extra={"error": str(error)})
+                delay = TICK_SECONDS
+        for _ in found:
+            self._metrics.count("documents_found_late", "")
+        log.info("looked again for other servers' last writes", extra={"documents": len(found)})
+        self._results.append(partial(self._found, found))
+        self._wake.set()
+
+    def _found(self, found: set[DocumentId], effects: dict[int, Effects], now: float) -> None:
+        for document_id in sorted(found):
+            shard = self._shard(document_id)
+            shard.found([document_id], self._effects(effects, shard), now)
 
     async def _checkpoints(self) -> None:
         loop = asyncio.get_running_loop()

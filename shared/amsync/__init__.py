@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         InvalidDocumentId,
         ServerClosed,
         StorageError,
+        StorageFull,
         VolumeBusy,
         VolumeError,
     )
@@ -40,6 +41,7 @@ __all__ = [
     "ServerClosed",
     "Share",
     "StorageError",
+    "StorageFull",
     "TLSConfig",
     "VolumeBusy",
     "VolumeError",

@@ -36,6 +36,14 @@ class StorageBehind(StorageFull):
     """Checkpoints are late, so the WAL's tail is full. Nothing was written; retry in a moment."""
 
 
+class VolumeLost(StorageError):
+    """Another server has taken the data directory over. Nothing may be acknowledged; stop."""
+
+
+class StaleEpoch(StorageError):
+    """A higher epoch has opened this shard. Drop the shard, don't retry."""
+
+
 class BusError(AmsyncError):
     """The bus did not take or give an entry; retrying may help."""
 

@@ -74,7 +74,14 @@ class Metrics:
         self.load_seconds = histogram("load_seconds", "Time to read a document from the volume.")
         self.checkpoint_seconds = histogram("checkpoint_seconds", "Time of one checkpoint.")
         self.storage_errors = counter("storage_errors", "Failed storage operations.", "operation")
+        self.volume_writable = gauge(
+            "volume_writable", "1 while what clients write can be saved, 0 after a failed commit."
+        )
+        self.volume_writable.set(1)
         self.quarantined = gauge("quarantined_files", "Files in quarantine.")
+        self.findings = gauge(
+            "volume_findings", "What was found wrong on the volume since the start; see the log."
+        )
         self.bus_bytes = gauge("bus_bytes", "Bytes held in the streams of the memory bus.")
         self.loop_lag_seconds = gauge("loop_lag_seconds", "How late the last one-second tick was.")
 

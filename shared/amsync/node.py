@@ -45,7 +45,6 @@ log = logging.getLogger("amsync")
 PREFIX = "amsync"
 MAX_DRAIN_SECONDS = 3600
 SETTLE_SECONDS = 10.0
-EPOCH = 1  # nobody else can hold a shard of an embedded server
 
 
 class Ephemeral:
@@ -189,8 +188,8 @@ class Node:
                 prefix=PREFIX,
                 gateway_stream=partial(gateway_stream, PREFIX),
             )
-            for shard in range(volume.shard_count):
-                self._worker.open_shard(shard, EPOCH)
+            for shard, epoch in (await asyncio.to_thread(_claim_shards, self.store)).items():
+                self._worker.open_shard(shard, epoch)
             self._gateway = Gateway(
                 self._bus,
                 self.metrics,
@@ -351,7 +350,8 @@ class Node:
         if self._bus is not None:
             self.metrics.bus_bytes.set(self._bus.streams.bytes_held())
         if self.store is not None:
-            self.metrics.quarantined.set(len(self.store.report()))
+            self.metrics.quarantined.set(self.store.quarantined_count)
+            self.metrics.findings.set(self.store.volume.findings.count)
 
     # -- documents
 
@@ -418,6 +418,10 @@ class Node:
             kind = getattr(errors, reply.error, AmsyncError)
             raise kind(reply.message)
         return reply
+
+
+def _claim_shards(store: Store) -> dict[int, int]:
+    return {shard: store.claim_shard(shard) for shard in range(store.volume.shard_count)}
 
 
 def _url(scheme: str, host: str, port: int) -> str:

@@ -6,7 +6,6 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +50,13 @@ def history() -> list[bytes]:
 
 
 @pytest.fixture
-def stored(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+def stored(tmp_path: Path) -> tuple[Path, str]:
     """A directory of a server that was stopped, with one document of several changes."""
     data = tmp_path / "data"
     with Server(data_dir=data) as server:
         document_id = server.create_document(data={"title": "Hello"})
         server.apply_changes(document_id, b"".join(history()))
-    yield data, document_id
+    return data, document_id
 
 
 def test_a_stopped_servers_directory_is_healthy(stored: tuple[Path, str]) -> None:

@@ -5,7 +5,6 @@ The failing disk is the file system port of the store, in memory, with faults by
 
 import errno
 import json
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +18,7 @@ import pytest
 import amsync
 from amsync import Server, node
 from amsync._automerge import Replica, build_document
+from amsync.errors import StorageFull
 from amsync.storage import open_store
 from amsync.worker.engine import NativeCodec
 from support.memfs import KEEP_EVERYTHING, MemoryFileSystem
@@ -58,7 +58,8 @@ class Disk(MemoryFileSystem):
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
     monkeypatch.setattr(node, "open_store", partial(open_store, files=disk))
-    monkeypatch.setattr("amsync.worker.worker.COMMIT_RETRY_SECONDS", (0.02, 0.1))
+    monkeypatch.setattr("amsync.worker.worker.PROBE_SECONDS", (0.02, 0.1))
+    monkeypatch.setattr("amsync.worker.worker.TICK_SECONDS", 0.05)
     return disk
 
 
@@ -179,24 +180,103 @@ def test_acknowledged_edits_survive_a_kill_after_failures(disk: Disk, server: Se
     assert Replica.load(blobs).heads() == heads
 
 
-def test_calls_wait_for_the_disk(disk: Disk, server: Server) -> None:
-    """The caller is told nothing before it is true."""
+def test_calls_that_can_not_be_saved_say_so_and_change_nothing(disk: Disk, server: Server) -> None:
     document_id = server.create_document(data={"n": 0})
-    disk.error = errno.EIO
-    applied = threading.Event()
+    disk.error = errno.ENOSPC
 
-    def apply() -> None:
-        server.apply_changes(document_id, build_document({"m": 1}))
-        applied.set()
-
-    threading.Thread(target=apply, daemon=True).start()
-    assert not applied.wait(0.2)
+    for _ in range(3):
+        with pytest.raises(StorageFull, match="make room"):
+            server.apply_changes(document_id, build_document({"m": 1}))
+        with pytest.raises(StorageFull, match="make room"):
+            server.create_document(data={"new": True})
+    view = server.get_document(document_id)
+    assert view is not None
+    assert view.value == {"n": 0}
+    assert server.list_documents() == [document_id]
 
     disk.error = None
-    assert applied.wait(20)
+    eventually(lambda: samples(server)["amsync_volume_writable"] == 1)
+    server.apply_changes(document_id, build_document({"m": 1}))
     view = server.get_document(document_id)
     assert view is not None
     assert view.value == {"n": 0, "m": 1}
+
+
+def test_reading_goes_on_while_nothing_can_be_written(disk: Disk, server: Server) -> None:
+    opened = server.create_document(data={"opened": "before"})
+    closed = server.create_document(data={"opened": "meanwhile"})
+    writer = ReplicaClient(server.url, opened, peer_id="writer").start()
+    writer.wait_loaded()
+    disk.error = errno.ENOSPC
+    writer.put("unsaved", True)
+    eventually(lambda: samples(server)["amsync_volume_writable"] == 0)
+
+    with (
+        ReplicaClient(server.url, opened, peer_id="one") as one,
+        ReplicaClient(server.url, closed, peer_id="two") as two,
+        ReplicaClient(server.url, amsync.generate_document_id(), peer_id="three") as three,
+    ):
+        one.wait_value({"opened": "before"})
+        two.wait_value({"opened": "meanwhile"})
+        three.wait_loaded()  # created for it; that costs no disk before it is edited
+
+        disk.error = None
+        writer.wait_acknowledged()
+        one.wait_value({"opened": "before", "unsaved": True})
+        three.put("n", 1)
+        three.wait_acknowledged()
+    writer.close()
+
+
+def test_a_disk_that_stays_full_costs_few_messages(disk: Disk, server: Server) -> None:
+    """No loop: what is refused is neither asked for nor sent again and again."""
+    document_id = server.create_document(data={})
+    clients = [
+        ReplicaClient(server.url, document_id, peer_id=f"client{number}").start()
+        for number in range(3)
+    ]
+    for client in clients:
+        client.wait_loaded()
+        client.frames.clear()
+    disk.error = errno.ENOSPC
+    for client in clients:
+        client.put(client.raw.peer_id, 1)
+    for _ in range(10):
+        for client in clients:
+            client.listen(0.1)  # some 30 failed tries of the server's, three seconds
+
+    assert sum(len(client.frames) for client in clients) < 30
+    assert samples(server)["amsync_storage_errors_total{operation=commit}"] > 5
+    assert samples(server).get("amsync_events_total{event=documents_rewound,label=}", 0) < 5
+
+    disk.error = None
+    expected = {client.raw.peer_id: 1 for client in clients}
+    while any(client.replica.value() != expected for client in clients):
+        for client in clients:
+            client.listen(0.05)
+    for client in clients:
+        client.close()
+
+
+def test_a_new_document_that_could_not_be_saved_is_taken_afterwards(
+    disk: Disk, server: Server
+) -> None:
+    document_id = amsync.generate_document_id()
+    disk.error = errno.EIO
+    replica = Replica()
+    replica.put("made", "while the disk failed")
+    with (
+        ReplicaClient(server.url, document_id, replica, peer_id="maker") as maker,
+        ReplicaClient(server.url, document_id, peer_id="reader") as reader,
+    ):
+        maker.listen(0.3)
+        reader.listen(0.1)
+        assert not any(names(frame, replica.heads()) for frame in reader.frames)
+
+        disk.error = None
+
+        maker.wait_acknowledged()
+        reader.wait_value({"made": "while the disk failed"})
 
 
 def test_close_while_the_disk_fails_is_bounded(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ class Happenings:
             (self._crash_at_disk, 1.2 * plan.has_crashes),
             (self.network.stop_server, 0.8 * plan.has_restarts),
             (self._disk_fault, 1.5 * plan.has_disk_faults),
+            (self._disk_is_full, 1.5 * plan.has_disk_faults),
             (self._engine_fault, 1.5 * plan.has_engine_faults),
             (self._delete, 0.7 * plan.has_deletions),
             (self._call, 2 * plan.has_calls),
@@ -182,6 +183,18 @@ class Happenings:
             return None
 
         self.network.say("disk fails")
+        self.files.fault = fault
+
+    def _disk_is_full(self) -> None:
+        """Nothing new can be written for a while; what needs no room still works."""
+        until = self.clock.now + self.random.choice((0.5, 3.0, 12.0))
+
+        def fault(operation: str, path: Path) -> int | None:
+            if operation in ("write", "create", "make_directory") and self.clock.now < until:
+                return errno.ENOSPC
+            return None
+
+        self.network.say("disk is full")
         self.files.fault = fault
 
     def _engine_fault(self) -> None:

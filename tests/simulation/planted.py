@@ -22,12 +22,14 @@ from amsync.ids import DocumentId
 from amsync.protocol.access import Access, Grant
 from amsync.protocol.envelope import AccessIn, Close, EphemeralIn, EphemeralOut, SyncOut
 from amsync.storage import Store, WalBatch
+from amsync.storage.checkpoint import Checkpointer
 from amsync.storage.compaction import Compactor
 from amsync.storage.documents import DocumentFiles
 from amsync.storage.durable import DurableFiles
 from amsync.storage.tail import WalTail
 from amsync.storage.wal import WalWriter
 from amsync.worker.peers import Peer, Waiting
+from amsync.worker.ports import Effects
 from amsync.worker.shard import Shard
 from amsync.worker.synchronizer import DocumentSynchronizer, State
 from amsync.worker.worker import Worker
@@ -86,6 +88,43 @@ def takes_a_failed_commit_for_a_good_one(patch: Patch) -> None:
             await self._store.commit(batch)
 
     patch.setattr(Worker, "_commit", commit)
+
+
+@plant_where("has_disk_faults")
+def says_what_was_to_be_said_after_a_failed_commit(patch: Patch) -> None:
+    patch.setattr(Effects, "withdraw", lambda *_: None)
+
+
+@plant_where("has_disk_faults")
+def keeps_a_document_in_memory_after_a_failed_commit(patch: Patch) -> None:
+    patch.setattr(DocumentSynchronizer, "rewind", lambda *_: None)
+
+
+@plant_where("has_disk_faults")
+def keeps_a_document_that_a_job_has_after_a_failed_commit(patch: Patch) -> None:
+    reload = DocumentSynchronizer.reload
+
+    def reload_unless_busy(self: Any, effects: Any) -> None:
+        if self.state is not State.BUSY:
+            reload(self, effects)
+
+    patch.setattr(DocumentSynchronizer, "reload", reload_unless_busy)
+
+
+@plant_where("has_disk_faults")
+def never_asks_for_what_was_not_taken(patch: Patch) -> None:
+    def release(self: Any, effects: Any, now: float) -> None:
+        self._has_held = False
+
+    patch.setattr(DocumentSynchronizer, "_release", release)
+
+
+@plant_where("has_disk_faults")
+def never_tries_whether_writing_works_again(patch: Patch) -> None:
+    async def probe(self: Any, effects: Any, now: float) -> None:
+        pass
+
+    patch.setattr(Worker, "_probe", probe)
 
 
 @plant
@@ -267,7 +306,7 @@ def never_says_that_a_document_is_absent(patch: Patch) -> None:
     patch.setattr(DocumentSynchronizer, "_unavailable", lambda *_: None)
 
 
-@plant
+@plant_where("has_calls")
 def lets_go_of_a_document_that_has_work_to_do(patch: Patch) -> None:
     def at_rest(self: Any) -> bool:
         return True
@@ -423,13 +462,13 @@ def forgets_to_fsync_the_log(patch: Patch) -> None:
 
 @plant_where("has_crashes")
 def checkpoint_drops_the_log_first(patch: Patch) -> None:
-    flush = Store._flush
+    write_out = Checkpointer.write_out
 
-    def remove_first(self: Any, segments: Any) -> None:
-        self.volume.durable.remove([segment.path for segment in segments])
-        flush(self, segments)
+    def remove_first(self: Any, segments: Any, positions: Any) -> None:
+        self._volume.durable.remove([segment.path for segment in segments])
+        write_out(self, segments, positions)
 
-    patch.setattr(Store, "_flush", remove_first)
+    patch.setattr(Checkpointer, "write_out", remove_first)
 
 
 @plant
@@ -449,40 +488,40 @@ def checkpoint_writes_without_fsync(patch: Patch) -> None:
 
 @plant
 def checkpoint_drops_segments_begun_after_the_listing(patch: Patch) -> None:
-    flush = Store._flush
+    checkpoint = Store._checkpoint
 
-    def drop_all(self: Any, segments: Any) -> None:
-        flush(self, segments)
+    def drop_all(self: Any) -> None:
+        checkpoint(self)
         newer = self._tail.segments()
         self.volume.durable.remove([segment.path for segment in newer])
         self._tail.drop(newer)
 
-    patch.setattr(Store, "_flush", drop_all)
+    patch.setattr(Store, "_checkpoint", drop_all)
 
 
 @plant
 def checkpoint_forgets_the_tail_in_memory(patch: Patch) -> None:
-    flush = Store._flush
+    write_out = Checkpointer.write_out
 
-    def forget_first(self: Any, segments: Any) -> None:
+    def forget_first(self: Any, segments: Any, positions: Any) -> None:
         self._tail.drop(segments)
-        flush(self, segments)
+        write_out(self, segments, positions)
 
-    patch.setattr(Store, "_flush", forget_first)
+    patch.setattr(Checkpointer, "write_out", forget_first)
 
 
 @plant
 def checkpoint_writes_one_chunk_less(patch: Patch) -> None:
-    flush = Store._flush
+    write_out = Checkpointer.write_out
 
-    def without_last(self: Any, segments: Any) -> None:
+    def without_last(self: Any, segments: Any, positions: Any) -> None:
         for segment in segments:
             for chunks in segment.chunks.values():
                 if len(chunks) > 1:
                     chunks.pop()
-        flush(self, segments)
+        write_out(self, segments, positions)
 
-    patch.setattr(Store, "_flush", without_last)
+    patch.setattr(Checkpointer, "write_out", without_last)
 
 
 @plant

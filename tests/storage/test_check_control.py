@@ -302,7 +302,7 @@ HERE = socket.gethostname()
         ({"pid": "many", "host": HERE}, None),
         ([], None),
     ],
-    ids=repr,
+    ids=str.split("ours init none huge negative elsewhere stopped running text list"),
 )
 def test_the_holder_is_told_from_the_lock_file_alone(
     directory: Directory, fields: object, holder: Holder | None

@@ -74,7 +74,7 @@ def test_foreign_names_are_not_documents(
     memory.put(ROOT / "README", b"")
 
     assert sorted(documents.ids()) == sorted([ONE, starts_with_st])
-    assert not documents.exists(deleted)
+    assert not documents.paths(deleted)
 
 
 def test_a_file_that_vanishes_is_listed_again(
@@ -169,7 +169,7 @@ def test_quarantine_keeps_the_file_with_a_note(
     note = json.loads(memory.read(first.with_name(f"{first.name}.json")))
     assert note["why"] == "torn"
     assert note["path"].startswith(f"{ONE[:2]}/{ONE[2:]}/incremental/")
-    assert not documents.exists(ONE)
+    assert not documents.paths(ONE)
     assert documents.quarantine(path, "torn") is None
 
 
@@ -185,5 +185,5 @@ def test_a_deleted_document_leaves_only_its_tombstone(
 
     assert documents.is_deleted(ONE)
     assert documents.tombstones() == {ONE}
-    assert not documents.exists(ONE)
+    assert not documents.paths(ONE)
     assert not [name for name in memory.tree(ROOT) if ONE[2:] in name and "tombstones" not in name]

@@ -55,7 +55,7 @@ class MemoryFileSystem:
     def __init__(self) -> None:
         self._root = _Directory()
         self._lock = threading.RLock()
-        self._held: dict[Path, bytes] = {}
+        self._held: dict[Path, list[bool]] = {}
         self._down = False
         self._generation = 0
         self.operations = 0
@@ -211,14 +211,22 @@ class MemoryFileSystem:
             directory = self._directory(path)
             directory.durable = dict(directory.entries)
 
-    def lock(self, path: Path, holder: bytes) -> HeldLock:
+    def lock(self, path: Path, *, shared: bool = False) -> HeldLock:
         with self._lock:
-            if path in self._held:
-                raise LockHeld(self._held[path])
-            if path.name not in self._directory(path.parent).entries:
+            holders = self._held.get(path, [])
+            if any(not (shared and other) for other in holders):
+                raise LockHeld(self.read(path))
+            if not shared and path.name not in self._directory(path.parent).entries:
                 self.create(path)
-            self._held[path] = holder
-            return _Lock(self, path, self._generation)
+            self._file(path)
+            self._held.setdefault(path, []).append(shared)
+            return _Lock(self, path, self._generation, shared)
+
+    def is_networked(self, path: Path) -> bool:
+        return False
+
+    def machine_id(self) -> str:
+        return "machine"
 
     def put(self, path: Path, data: bytes) -> None:
         """Place a durable file, as if it had always been there; for arranging a test."""
@@ -273,6 +281,12 @@ class MemoryFileSystem:
         if not file.poisoned:
             file.durable = file.data
 
+    def _overwrite(self, path: Path, data: bytes) -> None:
+        self._begin("overwrite", path)
+        file = self._file(path)
+        file.data = file.durable = data
+        file.modified_ns = self.operations
+
     def _write(self, path: Path, file: _File, data: bytes) -> None:
         error = self._enter("write", path)
         half = self._down or error is not None
@@ -310,12 +324,21 @@ class _Handle:
 
 
 class _Lock:
-    def __init__(self, files: MemoryFileSystem, path: Path, generation: int) -> None:
+    is_enforced = True
+
+    def __init__(self, files: MemoryFileSystem, path: Path, generation: int, shared: bool) -> None:
         self._files = files
         self._path = path
         self._generation = generation
+        self._shared = shared
+
+    def write(self, content: bytes) -> None:
+        with self._files._lock:
+            if self._generation == self._files._generation:
+                self._files._overwrite(self._path, content)
 
     def release(self) -> None:
         with self._files._lock:
-            if self._generation == self._files._generation:
-                self._files._held.pop(self._path, None)
+            holders = self._files._held.get(self._path, [])
+            if self._generation == self._files._generation and self._shared in holders:
+                holders.remove(self._shared)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from amsync._automerge import Replica
+from amsync.errors import StorageFull
 from amsync.ids import DocumentId, generate_document_id
 from amsync.protocol.envelope import (
     Call,
@@ -33,6 +34,7 @@ class Net:
 
     Attributes:
         stored: Chunks of each document; what was committed.
+        disk_is_full: Commits fail, as they do for the worker.
         hold_loads, hold_jobs: Keep loads and jobs back until `release`.
         published: All items that were sent to gateways, with the gateway.
     """
@@ -59,6 +61,7 @@ class Net:
         self.deleted: set[DocumentId] = set()
         self.hold_loads = self.hold_jobs = False
         self.load_fails = False
+        self.disk_is_full = False
         self.failures: list[tuple[DocumentId, Exception]] = []
         self.failures_are_expected = False
         self.waiting: deque[Callable[[Effects], None]] = deque()
@@ -84,6 +87,18 @@ class Net:
             lambda effects: self.shard.take((0, self.position), entry, effects, self.now)
         )
 
+    def step_with(self, *items: Inbound) -> list[Outbound]:
+        """Take each item alone, all in one step; each document deals with each at once."""
+
+        def take(effects: Effects) -> None:
+            for item in items:
+                self.position += 1
+                entry = Entry(GATEWAY, self.position, 0.0, [item], 0)
+                self.shard.take((0, self.position), entry, effects, self.now)
+                self.shard.run(effects, self.now)
+
+        return self.step(take)
+
     def step(self, action: Callable[[Effects], None]) -> list[Outbound]:
         """One step of the shell: act, run, carry out."""
         before = len(self.published)
@@ -105,6 +120,11 @@ class Net:
             self.step(self.waiting.popleft())
         return [item for _, item in self.published[before:]]
 
+    def make_room(self) -> list[Outbound]:
+        """The disk is no longer full, and the worker has noticed."""
+        self.disk_is_full = False
+        return self.step(lambda effects: self.shard.resume_writing(effects, self.now))
+
     def settled(self) -> int:
         return self.shard.settled()[1]
 
@@ -116,6 +136,10 @@ class Net:
     def _carry_out(self, effects: Effects) -> None:
         assert self.failures_are_expected or effects.failures == []
         self.failures += effects.failures
+        if effects.chunks and self.disk_is_full:
+            error = StorageFull("no room")
+            self.shard.suspend_writing(error)
+            self.shard.rewind(effects, error)
         for document_id, chunks in effects.chunks.items():
             self.stored.setdefault(document_id, []).extend(chunks)
         self.counts += effects.counts
@@ -234,10 +258,13 @@ class Client:
 
     def send(self, data: bytes, *, is_request: bool | None = None) -> list[Outbound]:
         """Send sync bytes, honest or not."""
+        return self.give(self.item(data, is_request=is_request))
+
+    def item(self, data: bytes, *, is_request: bool | None = None) -> SyncIn:
+        """A sync message as the gateway passes it on."""
         if is_request is None:
             is_request = not self.replica.heads()
-        item = SyncIn(self.number, self.document_id, self.access, self.may_create, is_request, data)
-        return self.give(item)
+        return SyncIn(self.number, self.document_id, self.access, self.may_create, is_request, data)
 
     def give(self, *items: Inbound) -> list[Outbound]:
         return self.net.give(*items, gateway=self.gateway)

@@ -4,9 +4,11 @@ from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
 from amsync.storage.codec import BlobFault, ChunkCodec, ChunkInfo, Examination, Snapshot
 from amsync.storage.files import FileSystem, RealFileSystem
 from amsync.storage.findings import Finding
+from amsync.storage.predecessors import RESCAN_SECONDS
 from amsync.storage.store import LoadedDocument, Store, open_store
 
 __all__ = [
+    "RESCAN_SECONDS",
     "BlobFault",
     "ChunkCodec",
     "ChunkInfo",

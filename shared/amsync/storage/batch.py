@@ -44,6 +44,13 @@ class Position:
     entry: str
     sequences: Mapping[str, int] = field(default_factory=dict)
 
+    def is_behind(self, other: "Position") -> bool:
+        """Tell whether the other one is further in the same life of the bus."""
+        return self.cluster_epoch == other.cluster_epoch and self._key() < other._key()
+
+    def _key(self) -> tuple[int, ...]:
+        return tuple(int(part) for part in self.entry.split("-") if part.isdecimal())
+
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
@@ -59,16 +66,23 @@ class WalBatch:
     """Everything that one group commit makes durable together, or not at all.
 
     A tombstone beats changes of the same document in the same batch and in all later ones.
+    `padding` means nothing: it tries out whether so much can be written.
     """
 
     changes: tuple[DocumentChunks, ...] = ()
     positions: Mapping[int, Position] = field(default_factory=dict)
     tombstones: tuple[Tombstone, ...] = ()
+    padding: bytes = b""
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all chunks, without framing."""
         return sum(len(chunk) for item in self.changes for chunk in item.chunks)
+
+    @property
+    def item_count(self) -> int:
+        """Documents changed or deleted, and positions."""
+        return len(self.changes) + len(self.positions) + len(self.tombstones)
 
 
 def encode_batch(batch: WalBatch) -> bytes:
@@ -87,6 +101,8 @@ def encode_batch(batch: WalBatch) -> bytes:
         payload["tombstones"] = [
             [item.shard, item.epoch, item.document_id] for item in batch.tombstones
         ]
+    if batch.padding:
+        payload["padding"] = batch.padding
     packed: bytes = msgpack.packb(payload, use_bin_type=True)
     return packed
 

@@ -50,7 +50,11 @@ class StoredSize:
 
 
 class DocumentFiles:
-    """The document folders of one volume."""
+    """The document folders of one volume.
+
+    Raises:
+        StorageError: From the constructor: the quarantine can't be listed.
+    """
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
@@ -60,6 +64,12 @@ class DocumentFiles:
         self._tombstones = volume.control / "tombstones"
         self._quarantine = volume.control / "quarantine"
         self._quarantine_lock = threading.Lock()
+        with storage_errors("list", self._quarantine):
+            names = [entry.name for entry in list_names(self._files, self._quarantine)]
+        self.quarantined_count = sum(not name.endswith(".json") for name in names)
+        """Files in quarantine, also those of earlier openings."""
+        self.written: set[Path] | None = None
+        """Names of files written from now on, if somebody wants to tell them from others'."""
 
     def folder(self, document_id: DocumentId) -> Path:
         """Return a document's folder; the id must be canonical, or it must not get here."""
@@ -98,14 +108,14 @@ class DocumentFiles:
                     found.append(StoredSize(path, path.parent.name == "snapshot", size))
         return found
 
-    def exists(self, document_id: DocumentId) -> bool:
-        """Tell whether a document has any file.
+    def paths(self, document_id: DocumentId) -> list[Path]:
+        """List the files of a document, snapshots first.
 
         Raises:
             StorageError
         """
         with storage_errors("list", self.folder(document_id)):
-            return bool(self._paths(document_id))
+            return self._paths(document_id)
 
     def ids(self) -> Iterator[DocumentId]:
         """Find the ids of all documents that have a file; everything foreign is passed over.
@@ -180,6 +190,7 @@ class DocumentFiles:
                 (json.dumps(note, indent=1) + "\n").encode(),
             )
             self._durable.move(path, target)
+            self.quarantined_count += 1
         self._volume.findings.add("quarantined", path, why)
         return target
 
@@ -212,16 +223,13 @@ class DocumentFiles:
             self._durable.remove_empty_directory(folder)
 
     def tombstones(self) -> set[DocumentId]:
-        """Find the ids of all deleted documents, and make their tombstones durable.
+        """Find the ids of all deleted documents.
 
         Raises:
             StorageError
         """
         with storage_errors("list", self._tombstones):
             entries = list_names(self._files, self._tombstones)
-            if entries:
-                # A killed process may have left one that is not; removal relies on it.
-                self._files.fsync_directory(self._tombstones)
         return {name for entry in entries if (name := _canonical(entry.name)) is not None}
 
     def is_deleted(self, document_id: DocumentId) -> bool:
@@ -261,6 +269,8 @@ class DocumentFiles:
             raise StorageError(f"every name for a file in {folder} is taken by other content")
         # Also when it is there with the same bytes: it may not have been fsynced.
         self._durable.write(path, blob)
+        if self.written is not None:
+            self.written.add(path)
         return path
 
 

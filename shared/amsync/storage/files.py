@@ -10,15 +10,26 @@ a store that loses what was not fsynced (tests/support/memfs.py). All methods ra
 import errno
 import fcntl
 import os
+import re
+import socket
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from amsync.errors import StorageError, StorageFull
+
+LOCAL_FILE_SYSTEMS = (
+    *("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "nilfs2", "overlay"),
+    *("ramfs", "reiserfs", "tmpfs", "ufs", "xfs", "zfs"),
+)
+"""File systems that one machine alone mounts: its kernel's locks and caches are the truth."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,20 @@ class WritableFile(Protocol):
 
 
 class HeldLock(Protocol):
-    """An exclusive lock, held until released or until the process dies."""
+    """A lock on a file, held until released or until the process dies."""
+
+    @property
+    def is_enforced(self) -> bool:
+        """The system keeps others out; False where the file system knows no locks."""
+        ...
+
+    def write(self, content: bytes) -> None:
+        """Replace the content of the locked file in place, durably.
+
+        Not atomic: a reader may see a part. In place, because other machines go on seeing a
+        file that was replaced under its name for as long as they cache names.
+        """
+        ...
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
@@ -109,12 +133,20 @@ class FileSystem(Protocol):
         """Make the content of an existing file durable, whoever wrote it."""
         ...
 
-    def lock(self, path: Path, holder: bytes) -> HeldLock:
-        """Take an exclusive lock on a file, made if missing, and write `holder` into it.
+    def lock(self, path: Path, *, shared: bool = False) -> HeldLock:
+        """Take a lock on a file: exclusive, made if missing; or shared, of a file that exists.
 
         Raises:
             LockHeld: Somebody else has it, in this process or another.
         """
+        ...
+
+    def is_networked(self, path: Path) -> bool:
+        """Tell whether other machines may have this file system mounted; True if unknown."""
+        ...
+
+    def machine_id(self) -> str:
+        """Name this start of this machine; processes with equal ones share their locks."""
         ...
 
 
@@ -205,20 +237,53 @@ class RealFileSystem:
         finally:
             os.close(descriptor)
 
-    def lock(self, path: Path, holder: bytes) -> HeldLock:
-        """Take an exclusive flock; the kernel gives it back when the process dies."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def lock(self, path: Path, *, shared: bool = False) -> HeldLock:
+        """Take a flock; the kernel gives it back when the process dies."""
+        flags = os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        is_enforced = True
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise LockHeld(os.pread(descriptor, 1_000, 0)) from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, holder, 0)
-        except BaseException:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            content = os.pread(descriptor, 1_000, 0)
             os.close(descriptor)
-            raise
-        return _RealLock(descriptor)
+            raise LockHeld(content) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+            is_enforced = False
+        return _RealLock(descriptor, is_enforced)
+
+    def is_networked(self, path: Path) -> bool:
+        """Look the mount up; only file systems known to be of one machine are not networked."""
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        except OSError:
+            return sys.platform != "darwin"
+        return file_system_of(mounts, path.resolve()) not in LOCAL_FILE_SYSTEMS
+
+    def machine_id(self) -> str:
+        """The kernel's id of this boot, or else the host's name."""
+        with suppress(OSError):
+            return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return socket.gethostname()
+
+
+def file_system_of(mounts: str, path: Path) -> str | None:
+    """Find the type of the file system that holds a path, in the text of a mountinfo file."""
+    best, found = Path(), None
+    for line in mounts.splitlines():
+        mount, separator, source = line.partition(" - ")
+        fields = mount.split(" ")
+        if not separator or len(fields) < 5:
+            continue
+        point = Path(_OCTAL.sub(lambda code: chr(int(code[1], 8)), fields[4]))
+        # A later mount on the same point hides the earlier one.
+        if path.is_relative_to(point) and len(point.parts) >= len(best.parts):
+            best, found = point, source.split(" ")[0]
+    return found
 
 
 def _fsync(descriptor: int) -> None:
@@ -251,8 +316,14 @@ class _RealFile:
 
 
 class _RealLock:
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, is_enforced: bool) -> None:
         self._descriptor = descriptor
+        self.is_enforced = is_enforced
+
+    def write(self, content: bytes) -> None:
+        os.pwrite(self._descriptor, content, 0)
+        os.ftruncate(self._descriptor, len(content))
+        _fsync(self._descriptor)
 
     def release(self) -> None:
         if self._descriptor >= 0:

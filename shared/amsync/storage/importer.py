@@ -6,11 +6,13 @@ change); a bad file is reported and left where it is; a deleted document stays d
 """
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from amsync.errors import InvalidDocument, InvalidDocumentId, StorageError
 from amsync.ids import DocumentId, parse_document_id
-from amsync.storage.codec import ChunkCodec
+from amsync.storage.codec import ChunkCodec, ChunkInfo
 from amsync.storage.documents import DocumentFiles
 from amsync.storage.files import storage_errors
 from amsync.storage.volume import Volume
@@ -18,16 +20,29 @@ from amsync.storage.volume import Volume
 SUFFIX = ".automerge"
 
 
-def import_flat_files(volume: Volume, documents: DocumentFiles, codec: ChunkCodec) -> int:
-    """Take in every flat file that is new or changed; return how many were. Idempotent.
+@dataclass(frozen=True, slots=True)
+class FlatFile:
+    """A flat file that is new or changed.
+
+    Attributes:
+        path: The file, which stays as it is.
+        document_id: From its name.
+        state: What tells whether it changes later.
+    """
+
+    path: Path
+    document_id: DocumentId
+    state: dict[str, int]
+
+
+def find_flat_files(volume: Volume, documents: DocumentFiles) -> Iterator[FlatFile]:
+    """Find every flat file that is new or changed; those of deleted documents are passed over.
 
     Raises:
-        StorageError, StorageFull: The volume could not be read or written. What was taken in
-            stays; calling again continues.
+        StorageError
     """
     with storage_errors("list", volume.root):
         entries = volume.files.list_directory(volume.root)
-    count = 0
     for entry in entries:
         # ".automerge" alone is the default name of a data directory, not a document.
         if entry.is_directory or not entry.name.endswith(SUFFIX) or entry.name == SUFFIX:
@@ -38,40 +53,55 @@ def import_flat_files(volume: Volume, documents: DocumentFiles, codec: ChunkCode
         except InvalidDocumentId as error:
             volume.findings.add("foreign_name", path, str(error))
             continue
-        if not documents.is_deleted(document_id):
-            count += _import_file(volume, documents, codec, path, document_id)
-    return count
-
-
-def _import_file(
-    volume: Volume,
-    documents: DocumentFiles,
-    codec: ChunkCodec,
-    path: Path,
-    document_id: DocumentId,
-) -> bool:
-    marker = volume.control / "imported" / path.name
-    with storage_errors("read", path):
-        found = volume.files.stat(path)
-        state = {"size_bytes": found.size_bytes, "modified_ns": found.modified_ns}
-        try:
-            if json.loads(volume.files.read(marker)) == state:
-                return False
-        except (FileNotFoundError, ValueError):
-            pass
-    try:
         with storage_errors("read", path):
-            blob = volume.files.read(path)
-        info = codec.inspect(blob)
-    except (InvalidDocument, StorageError) as error:
-        volume.findings.add("bad_import", path, str(error))
-        return False
+            found = volume.files.stat(path)
+            state = {"size_bytes": found.size_bytes, "modified_ns": found.modified_ns}
+            is_known = _known_state(volume, path) == state
+        if not is_known and not documents.is_deleted(document_id):
+            yield FlatFile(path, document_id, state)
+
+
+def read_flat_file(volume: Volume, codec: ChunkCodec, flat: FlatFile) -> tuple[bytes, ChunkInfo]:
+    """Read a flat file and check it whole.
+
+    Raises:
+        InvalidDocument: It can't be taken in.
+        StorageError
+    """
+    with storage_errors("read", flat.path):
+        blob = volume.files.read(flat.path)
+    info = codec.inspect(blob)
     if not info.change_count and not info.orphan_count:
-        volume.findings.add("bad_import", path, "holds no change")
-        return False
+        raise InvalidDocument("holds no change")
+    return blob, info
+
+
+def import_flat_file(
+    volume: Volume, documents: DocumentFiles, codec: ChunkCodec, flat: FlatFile
+) -> None:
+    """Take a flat file into its document's folder; a bad one is reported and left alone.
+
+    Raises:
+        StorageError, StorageFull: The volume could not be written; calling again continues.
+    """
+    try:
+        blob, info = read_flat_file(volume, codec, flat)
+    except (InvalidDocument, StorageError) as error:
+        volume.findings.add("bad_import", flat.path, str(error))
+        return
     if info.orphan_count:
-        documents.write_incremental(document_id, blob)
+        documents.write_incremental(flat.document_id, blob)
     else:
-        documents.write_snapshot(document_id, blob, info.heads)
-    volume.durable.write(marker, json.dumps(state).encode())
-    return True
+        documents.write_snapshot(flat.document_id, blob, info.heads)
+    volume.durable.write(_marker(volume, flat.path), json.dumps(flat.state).encode())
+
+
+def _marker(volume: Volume, path: Path) -> Path:
+    return volume.control / "imported" / path.name
+
+
+def _known_state(volume: Volume, path: Path) -> object:
+    try:
+        return json.loads(volume.files.read(_marker(volume, path)))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None

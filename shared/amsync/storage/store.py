@@ -1,43 +1,48 @@
 """The store: the one object through which a worker reads and writes the volume.
 
-Not here: formats of files (`wal`, `documents`, `volume`), automerge (`codec`), timers. The
-worker decides when to checkpoint and to compact, and runs the blocking methods in a thread.
+Not here: formats of files (`wal`, `documents`, `volume`), automerge (`codec`), timers, and how
+the WAL's content gets into the document folders (`checkpoint`). The worker decides when to
+checkpoint and to compact, and runs the blocking methods in a thread.
 
 Invariants: a commit that returned is found by `load` now and after a crash at any later
-instant; a WAL segment is removed only after everything in it was written elsewhere, fsynced
-and read back; nothing that did not load is deleted. Long because these three bind all of its
-methods, and the order of their steps has to be read together.
+instant; nothing that did not load is deleted; a store that was opened for reading, or whose
+volume was lost to another server, changes nothing. Long because these bind all of its methods,
+and half of it is what they promise.
 """
 
 import contextlib
+import logging
 import threading
+import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from amsync.errors import DocumentDeleted, StorageBehind, StorageError, StorageFull
-from amsync.ids import DocumentId
-from amsync.storage.batch import Position, WalBatch
+from amsync.errors import (
+    DocumentDeleted,
+    InvalidDocument,
+    StaleEpoch,
+    StorageBehind,
+    StorageError,
+    StorageFull,
+)
+from amsync.ids import DocumentId, shard_of
+from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
+from amsync.storage.checkpoint import Checkpointer, DocumentLocks
 from amsync.storage.codec import ChunkCodec
 from amsync.storage.commit import Commit, Done, GroupCommit, InlineCommit, Observe
 from amsync.storage.compaction import Compactor
 from amsync.storage.documents import DocumentFiles
-from amsync.storage.files import FileSystem, RealFileSystem, list_names, storage_errors
+from amsync.storage.epochs import ShardEpochs
+from amsync.storage.files import FileSystem, RealFileSystem
 from amsync.storage.findings import Finding
-from amsync.storage.importer import import_flat_files
+from amsync.storage.importer import find_flat_files, import_flat_file, read_flat_file
 from amsync.storage.marks import ShardMarks
+from amsync.storage.predecessors import Predecessors
 from amsync.storage.tail import TailSegment, WalTail
 from amsync.storage.volume import Volume
-from amsync.storage.wal import (
-    SEGMENT_BYTES,
-    SEGMENT_SUFFIX,
-    WalWriter,
-    list_segments,
-    new_incarnation,
-    read_segment,
-)
+from amsync.storage.wal import SEGMENT_BYTES, WalWriter, new_incarnation
 
 CHECKPOINT_BYTES = 64 * 1024 * 1024
 """Tail bytes at which `checkpoint_due` asks for a checkpoint before its time."""
@@ -45,7 +50,10 @@ CHECKPOINT_BYTES = 64 * 1024 * 1024
 TAIL_LIMIT_BYTES = 256 * 1024 * 1024
 """Tail bytes at which commits are refused with StorageBehind: checkpoints fail or fall behind."""
 
-_STRIPES = 64
+EPOCH_TRIES = 100
+"""Epochs of other machines that may be hidden from us when one is claimed."""
+
+log = logging.getLogger("amsync.storage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +97,24 @@ class Store:
         self._documents = DocumentFiles(volume)
         self._compactor = Compactor(self._documents, codec, volume.findings)
         self._marks = ShardMarks(volume)
+        self._epochs = ShardEpochs(volume)
+        self._claimed: dict[int, int] = {}
         self._tail = WalTail()
-        directory = new_incarnation(volume.files, self._wal, volume.owner)
-        self._writer = WalWriter(volume.files, volume.durable, directory, segment_bytes)
+        self._locks = DocumentLocks()
+        own = new_incarnation(volume.files, self._wal, volume.owner)
+        self._writer = WalWriter(volume.files, volume.durable, own, segment_bytes)
+        self._predecessors = Predecessors(volume, self._documents, self._wal, own)
+        self._checkpointer = Checkpointer(
+            volume, self._documents, self._marks, self._tail, self._locks, threaded=threaded
+        )
+        self._own = own
+        self._kept: list[TailSegment] = []
         self._deleted: set[DocumentId] = set()
         self._positions: dict[int, Position] = {}
-        self._wal_directories = [directory]
         # Held over append and tail.add, and over rotate: else a checkpoint could remove a
         # segment whose last batch is acknowledged but not in the tail yet.
         self._append_lock = threading.Lock()
         self._checkpoint_lock = threading.Lock()
-        self._document_locks = tuple(threading.Lock() for _ in range(_STRIPES))
         self._closed = False
         make = GroupCommit if threaded else InlineCommit
         self._recover()
@@ -117,6 +132,7 @@ class Store:
                 batch changed in memory and load again.
             StorageFull: The same, for want of space.
             StorageBehind: Nothing was written; the WAL tail is at its limit until a checkpoint.
+            VolumeLost: Another server has the volume; nothing can be committed any more.
         """
         await self._commit.commit(batch)
 
@@ -134,11 +150,12 @@ class Store:
             DocumentDeleted: It has a tombstone.
             StorageError: The volume could not be read; this says nothing about the document.
         """
-        if document_id in self._deleted:
-            raise DocumentDeleted(f"document {document_id} was deleted")
         # The tail first: what leaves it meanwhile is in the folder by then.
         chunks = self._tail.chunks(document_id)
         stored = self._documents.read(document_id)
+        self._predecessors.note_load(document_id, frozenset(blob.path for blob in stored))
+        if self.is_deleted(document_id):
+            raise DocumentDeleted(f"document {document_id} was deleted")
         return LoadedDocument(
             blobs=(*(blob.data for blob in stored), *chunks),
             paths=(*(blob.path for blob in stored), *(None for _ in chunks)),
@@ -150,13 +167,16 @@ class Store:
         Raises:
             StorageError
         """
-        if document_id in self._deleted:
-            return False
-        return self._tail.has(document_id) or self._documents.exists(document_id)
+        is_stored = self._tail.has(document_id) or bool(self._documents.paths(document_id))
+        return is_stored and not self.is_deleted(document_id)
 
     def is_deleted(self, document_id: DocumentId) -> bool:
-        """Tell whether a document was deleted; from memory, never blocks."""
-        return document_id in self._deleted
+        """Tell whether a document was deleted. Blocking.
+
+        Raises:
+            StorageError
+        """
+        return document_id in self._deleted or self._documents.is_deleted(document_id)
 
     def list_ids(self) -> list[DocumentId]:
         """List all stored documents, sorted. Blocking; walks the whole volume.
@@ -165,27 +185,68 @@ class Store:
             StorageError
         """
         waiting = self._tail.ids()
-        return sorted((waiting | set(self._documents.ids())) - self._deleted)
+        found = waiting | set(self._documents.ids())
+        return sorted(found - self._documents.tombstones() - self._deleted)
 
     def delete(self, document_id: DocumentId) -> None:
         """Delete a document for good, stored or not. Blocking.
 
-        The tombstone is durable before anything is removed; a crash in between is made good
-        at the next start. Changes of a deleted document that are committed later are dropped.
+        The tombstone is durable in the WAL before anything is removed; a crash in between, or a
+        failed removal, is made good by the next checkpoint. Changes of a deleted document that
+        are committed later are dropped.
 
         Raises:
             StorageError, StorageFull: It may be deleted already; deleting again is harmless.
         """
-        with self._open_document(document_id):
+        shard = shard_of(document_id, self.volume.shard_count)
+        tombstone = Tombstone(shard, self._claimed.get(shard, 1), document_id)
+        done = threading.Event()
+        errors: list[BaseException] = []
+
+        def finish(error: BaseException | None) -> None:
+            if error is not None:
+                errors.append(error)
+            done.set()
+
+        self._commit.submit(WalBatch(tombstones=(tombstone,)), finish)
+        done.wait()
+        if errors:
+            raise errors[0]
+        with contextlib.suppress(StorageError), self._open_document(document_id):
+            self._documents.delete(document_id)
+
+    def claim_shard(self, shard: int, epoch: int | None = None) -> int:
+        """Open a shard under an epoch, before anything of it is read; return the epoch. Blocking.
+
+        Args:
+            shard: 0 to shard_count - 1.
+            epoch: Of the lease. None, where the volume has one holder: one above the highest.
+
+        Raises:
+            StaleEpoch: This epoch or a higher one has opened the shard already.
+            StorageError, StorageFull: It could not be made durable.
+        """
+        self._check_ours()
+        if epoch is not None:
+            self._epochs.claim(shard, epoch)
+            self._claimed[shard] = epoch
+            return epoch
+        first = self._epochs.highest(shard) + 1
+        for number in range(first, first + EPOCH_TRIES):
             try:
-                self._documents.delete(document_id)
-            finally:
-                if self._documents.is_deleted(document_id):
-                    self._deleted.add(document_id)
+                self._epochs.claim(shard, number)
+            except StaleEpoch:
+                continue
+            except StorageFull as error:
+                # Nobody else can hold the shard, and its documents should be readable.
+                self.volume.findings.add("epoch_not_kept", self.volume.control, str(error))
+            self._claimed[shard] = number
+            return number
+        raise StorageError(f"no epoch from {first} on could be claimed for shard {shard}")
 
     @property
     def tail_bytes(self) -> int:
-        """Chunk bytes that are in the WAL only."""
+        """Bytes that are in the WAL only, roughly."""
         return self._tail.size_bytes
 
     def checkpoint_due(self) -> bool:
@@ -206,6 +267,37 @@ class Store:
                 raise StorageError("the store is closed")
             self._checkpoint()
 
+    def check_held(self) -> None:
+        """Make sure that no other server is known to have taken the volume; never blocks.
+
+        Raises:
+            VolumeLost
+        """
+        if self.volume.hold is not None:
+            self.volume.hold.check_known()
+
+    @property
+    def rescan_is_due(self) -> bool:
+        """Other machines' last writes may have been hidden; `rescan` after RESCAN_SECONDS."""
+        return self._predecessors.are_hidden
+
+    def rescan(self) -> set[DocumentId]:
+        """Look again for what predecessors on other machines wrote. Blocking.
+
+        Returns:
+            Documents of which there is more than `load` gave, or that were deleted: load them
+            again.
+
+        Raises:
+            StorageError: Call again; nothing of predecessors is removed before it worked.
+        """
+        with self._checkpoint_lock:
+            if self._closed:
+                raise StorageError("the store is closed")
+            found = self._take_segments() | self._predecessors.outdated()
+            self._predecessors.all_seen()
+            return found
+
     def compact_if_due(self, document_id: DocumentId) -> bool:
         """Merge a document's files into one snapshot, if that pays; tell whether it was done.
 
@@ -217,7 +309,7 @@ class Store:
             StorageError, StorageFull: Nothing is lost.
         """
         with self._open_document(document_id):
-            if document_id in self._deleted:
+            if self.is_deleted(document_id):
                 return False
             return self._compactor.compact_if_due(document_id)
 
@@ -239,7 +331,7 @@ class Store:
             self.volume.findings.add("bad_record", self._wal, f"{document_id}: {why}")
             return
         with self._open_document(document_id):
-            if document_id in self._deleted:
+            if self.is_deleted(document_id):
                 return
             if good:
                 self._documents.write_incremental(document_id, b"".join(good))
@@ -253,6 +345,11 @@ class Store:
     def report(self) -> list[Finding]:
         """List what was found wrong since the volume was opened, oldest first, bounded."""
         return self.volume.findings.newest()
+
+    @property
+    def quarantined_count(self) -> int:
+        """Files in quarantine, also those of earlier openings."""
+        return self._documents.quarantined_count
 
     def close(self) -> None:
         """Commit what waits, checkpoint everything, give the volume back. Blocking.
@@ -269,26 +366,27 @@ class Store:
             self._closed = True
         try:
             self._commit.close()
-            with self._checkpoint_lock:
-                self._checkpoint()
-            for directory in self._wal_directories:
-                self._remove_wal(directory)
+            if self.volume.hold is not None:
+                with self._checkpoint_lock:
+                    self._checkpoint()
+                    self._checkpointer.remove_wal(self._own)
         finally:
             # Whoever is in the middle of a compaction ends it before another server may open.
-            for lock in self._document_locks:
-                lock.acquire()
-                lock.release()
+            self._locks.wait_for_all()
             self.volume.close()
+
+    def _check_ours(self) -> None:
+        if self.volume.hold is None:
+            raise StorageError(f"{self.volume.root} was opened for reading only")
+        self.volume.hold.check()
 
     @contextlib.contextmanager
     def _open_document(self, document_id: DocumentId) -> Iterator[None]:
-        with self._document_lock(document_id):
+        with self._locks.of(document_id):
             if self._closed:
                 raise StorageError("the store is closed")
+            self._check_ours()
             yield
-
-    def _document_lock(self, document_id: DocumentId) -> threading.Lock:
-        return self._document_locks[zlib.crc32(document_id.encode()) % _STRIPES]
 
     def _append(self, batches: Sequence[WalBatch]) -> None:
         with self._append_lock:
@@ -297,92 +395,95 @@ class Store:
                     f"{self._tail.size_bytes} bytes wait for a checkpoint, at most "
                     f"{self._tail_limit_bytes} may; see why checkpoints fail"
                 )
-            self._tail.add(self._writer.append(batches), batches)
-            for batch in batches:
-                self._positions.update(batch.positions)
-                self._deleted.update(item.document_id for item in batch.tombstones)
+            self._check_ours()
+            path = self._writer.append(batches)
+            # Again: if the process stood still meanwhile, somebody else may have read the WAL.
+            self._check_ours()
+            self._take(path, batches)
+
+    def _take(self, path: Path, batches: Sequence[WalBatch], fault: str | None = None) -> None:
+        self._tail.add(path, batches, fault)
+        for batch in batches:
+            for shard, position in batch.positions.items():
+                known = self._positions.get(shard)
+                if known is None or not position.is_behind(known):
+                    self._positions[shard] = position
+            self._deleted.update(item.document_id for item in batch.tombstones)
 
     def _checkpoint(self) -> None:
+        self._check_ours()
         with self._append_lock:
             self._writer.rotate()
             segments = self._tail.segments()
-        self._flush(segments)
-
-    def _flush(self, segments: Sequence[TailSegment]) -> None:
-        """Write the content of sealed segments elsewhere, then drop them."""
-        chunks: dict[DocumentId, list[bytes]] = {}
-        positions: dict[int, Position] = {}
+            latest = dict(self._positions)
+        # A position that is behind came from a predecessor's segment; a later one is durable.
+        positions = {
+            shard: position
+            for segment in segments
+            for shard, position in segment.positions.items()
+            if not position.is_behind(latest[shard])
+        }
+        self._checkpointer.write_out(segments, positions)
+        self._check_ours()
         for segment in segments:
-            for document_id, more in segment.chunks.items():
-                chunks.setdefault(document_id, []).extend(more)
-            positions.update(segment.positions)
-        for document_id in {name for segment in segments for name in segment.deleted}:
-            with self._document_lock(document_id):
-                self._documents.delete(document_id)
-        for document_id, more in chunks.items():
-            with self._document_lock(document_id):
-                if document_id not in self._deleted:
-                    self._documents.write_incremental(document_id, b"".join(more))
-        self._marks.write(positions)
-        # One by one, oldest first: should an older segment outlive a newer one, the positions
-        # in it would win over the marks (test_every_acknowledged_chunk_survives_...).
-        for segment in segments:
-            if segment.fault is not None:
-                self._documents.quarantine(segment.path, segment.fault)
+            if self._predecessors.are_hidden and segment.path.parent != self._own:
+                self._kept.append(segment)
             else:
-                self.volume.durable.remove([segment.path])
+                self._checkpointer.remove(segment)
         self._tail.drop(segments)
+        if not self._predecessors.are_hidden and self._predecessors.directories:
+            while self._kept:
+                self._checkpointer.remove(self._kept[0])
+                del self._kept[0]
+            # What is not empty has segments of a failed append; they hold nothing of worth, but
+            # nobody has read them either.
+            for directory in self._predecessors.directories:
+                self.volume.durable.remove_empty_directory(directory)
+            self._predecessors.directories.clear()
 
     def _recover(self) -> None:
         """Take over what earlier processes left, whatever the instant at which they died."""
-        self._deleted = self._documents.tombstones()
-        for document_id in self._deleted:
-            self._documents.remove_deleted(document_id)
         self._positions = self._marks.read()
-        for path in list_segments(self.volume.files, self._wal):
-            # A killed process may have left records that it never fsynced; what we are about
-            # to serve must not depend on them.
-            with storage_errors("fsync", path):
-                self.volume.durable.ensure_directory(path.parent)
-                self.volume.files.fsync_file(path)
-                self.volume.files.fsync_directory(path.parent)
-            segment = read_segment(self.volume.files, path)
-            if segment.fault is not None:
-                self.volume.findings.add("bad_record", path, segment.fault)
-            self._tail.add(path, segment.batches, segment.fault)
+        self._take_segments()
+        if self.volume.hold is None:
+            self._show_flat_files()
+            return
+        # A full disk must not keep the documents from being read: the segments stay where they
+        # are and are served from memory.
+        if self.checkpoint_due():
+            try:
+                self._checkpoint()
+            except StorageFull as error:
+                self.volume.findings.add("checkpoint_failed", self._wal, str(error))
+        found = list(find_flat_files(self.volume, self._documents))
+        if found:
+            log.info("taking in flat files", extra={"count": len(found)})
+
+        def take_in(index: int) -> None:
+            import_flat_file(self.volume, self._documents, self._codec, found[index])
+
+        self._checkpointer.each(take_in, range(len(found)))
+
+    def _take_segments(self) -> set[DocumentId]:
+        changed: set[DocumentId] = set()
+        for segment in self._predecessors.segments():
+            with self._append_lock:
+                self._take(segment.path, segment.batches, segment.fault)
             for batch in segment.batches:
-                self._positions.update(batch.positions)
-                self._deleted.update(item.document_id for item in batch.tombstones)
-            if path.parent not in self._wal_directories:
-                self._wal_directories.append(path.parent)
-            if self.checkpoint_due():
-                self._flush_at_start()
-        self._flush_at_start()
-        if not self._tail.segments():
-            for directory in self._wal_directories:
-                self._remove_wal(directory)
-            self._wal_directories = self._wal_directories[:1]
-        import_flat_files(self.volume, self._documents, self._codec)
+                changed.update(item.document_id for item in batch.changes)
+                changed.update(item.document_id for item in batch.tombstones)
+        return changed
 
-    def _flush_at_start(self) -> None:
-        # A full disk must not keep the documents from being read: the segments stay where
-        # they are and are served from memory.
-        try:
-            self._flush(self._tail.segments())
-        except StorageFull as error:
-            self.volume.findings.add("checkpoint_failed", self._wal, str(error))
-
-    def _remove_wal(self, directory: Path) -> None:
-        """Remove an incarnation's directory and what failed appends left in it.
-
-        Only when its content is durable elsewhere.
-        """
-        with storage_errors("remove", directory):
-            left = list_names(self.volume.files, directory)
-        self.volume.durable.remove(
-            [directory / entry.name for entry in left if entry.name.endswith(SEGMENT_SUFFIX)]
-        )
-        self.volume.durable.remove_empty_directory(directory)
+    def _show_flat_files(self) -> None:
+        """Opened for reading: show what the next server would take in, without doing it."""
+        for flat in find_flat_files(self.volume, self._documents):
+            try:
+                blob, _ = read_flat_file(self.volume, self._codec, flat)
+            except (InvalidDocument, StorageError) as error:
+                self.volume.findings.add("bad_import", flat.path, str(error))
+                continue
+            chunks = DocumentChunks(0, 1, flat.document_id, (blob,))
+            self._take(flat.path, [WalBatch(changes=(chunks,))])
 
 
 def open_store(
@@ -398,7 +499,10 @@ def open_store(
     segment_bytes: int = SEGMENT_BYTES,
     checkpoint_bytes: int = CHECKPOINT_BYTES,
     tail_limit_bytes: int = TAIL_LIMIT_BYTES,
+    read_only: bool = False,
     new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
+    monotonic: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Store:
     """Open a volume or make it, recover its WAL, take in flat files. Blocking.
 
@@ -415,7 +519,11 @@ def open_store(
         segment_bytes: See `SEGMENT_BYTES`.
         checkpoint_bytes: See `CHECKPOINT_BYTES`.
         tail_limit_bytes: See `TAIL_LIMIT_BYTES`.
+        read_only: Change nothing in the directory, which must exist. Everything that is in
+            folders, WAL and flat files can be read; what would write raises StorageError.
         new_uuid: Source of ids, for reproducible simulations.
+        monotonic: A clock in seconds, for the heartbeat of a network volume.
+        pause: Waits for so many seconds, for the same.
 
     Raises:
         ConfigError: An option is not possible, or another storage id is in use here.
@@ -423,14 +531,22 @@ def open_store(
         VolumeError: The directory can't be used as it is.
         StorageError, StorageFull: Recovery could not read or write. Nothing is lost.
     """
-    volume = Volume.open(
-        root.absolute(),
-        files=files or RealFileSystem(),
-        storage_id=storage_id,
-        ephemeral=ephemeral,
-        shard_count=shard_count,
-        new_uuid=new_uuid,
-    )
+    files = files or RealFileSystem()
+    if read_only:
+        volume = Volume.open_for_reading(
+            root.absolute(), files=files, monotonic=monotonic, pause=pause
+        )
+    else:
+        volume = Volume.open(
+            root.absolute(),
+            files=files,
+            storage_id=storage_id,
+            ephemeral=ephemeral,
+            shard_count=shard_count,
+            new_uuid=new_uuid,
+            monotonic=monotonic,
+            pause=pause,
+        )
     with contextlib.ExitStack() as on_error:
         on_error.callback(volume.close)
         store = Store(

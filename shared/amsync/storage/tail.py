@@ -13,6 +13,9 @@ from pathlib import Path
 from amsync.ids import DocumentId
 from amsync.storage.batch import Position, WalBatch
 
+RECORD_BYTES = 64
+"""Counted for each batch and item beside its chunks: a tail of many small ones is long too."""
+
 
 @dataclass(slots=True)
 class TailSegment:
@@ -21,15 +24,15 @@ class TailSegment:
     Attributes:
         path: The segment's file.
         fault: None, or why the file must be kept in quarantine.
-        chunks: Chunks of each document, in order.
+        chunks: Chunks of each document, each with the epoch of its shard's lease, in order.
         deleted: Documents with a tombstone in this segment.
         positions: The last position of each shard.
-        size_bytes: Of all chunks.
+        size_bytes: Of all chunks, and `RECORD_BYTES` for each batch and item.
     """
 
     path: Path
     fault: str | None = None
-    chunks: dict[DocumentId, list[bytes]] = field(default_factory=dict)
+    chunks: dict[DocumentId, list[tuple[int, bytes]]] = field(default_factory=dict)
     deleted: set[DocumentId] = field(default_factory=set)
     positions: dict[int, Position] = field(default_factory=dict)
     size_bytes: int = 0
@@ -45,7 +48,7 @@ class WalTail:
 
     @property
     def size_bytes(self) -> int:
-        """Chunk bytes held."""
+        """Bytes held, as in `TailSegment.size_bytes`."""
         return self._size_bytes
 
     def add(self, path: Path, batches: Iterable[WalBatch], fault: str | None = None) -> None:
@@ -55,11 +58,13 @@ class WalTail:
             segment.fault = segment.fault or fault
             for batch in batches:
                 for item in batch.changes:
-                    segment.chunks.setdefault(item.document_id, []).extend(item.chunks)
+                    chunks = segment.chunks.setdefault(item.document_id, [])
+                    chunks.extend((item.epoch, chunk) for chunk in item.chunks)
                 segment.positions.update(batch.positions)
                 segment.deleted.update(item.document_id for item in batch.tombstones)
-                segment.size_bytes += batch.size_bytes
-                self._size_bytes += batch.size_bytes
+                size = batch.size_bytes + RECORD_BYTES * (1 + batch.item_count)
+                segment.size_bytes += size
+                self._size_bytes += size
 
     def segments(self) -> list[TailSegment]:
         """List the segments; those that are sealed don't change any more."""
@@ -74,13 +79,13 @@ class WalTail:
                     self._size_bytes -= segment.size_bytes
 
     def chunks(self, document_id: DocumentId) -> list[bytes]:
-        """Copy the list of a document's chunks, in order."""
+        """Copy the list of a document's chunks, those of lower epochs first."""
         with self._lock:
-            return [
+            return in_order(
                 chunk
                 for segment in self._segments.values()
                 for chunk in segment.chunks.get(document_id, ())
-            ]
+            )
 
     def has(self, document_id: DocumentId) -> bool:
         """Tell whether any chunk of a document is here."""
@@ -91,3 +96,12 @@ class WalTail:
         """Ids of all documents with chunks here."""
         with self._lock:
             return {name for segment in self._segments.values() for name in segment.chunks}
+
+
+def in_order(chunks: Iterable[tuple[int, bytes]]) -> list[bytes]:
+    """Sort chunks by (epoch, place).
+
+    Should two owners have accepted different changes with the same actor and sequence, the one
+    that comes first is kept, and it must be the same one everywhere.
+    """
+    return [chunk for _, chunk in sorted(chunks, key=lambda each: each[0])]

@@ -1,10 +1,11 @@
-"""The data directory as a whole: its identity, its self-test and who holds it.
+"""The data directory as a whole: its identity and its self-test.
 
-Not here: documents and the WAL. Invariant: while a `Volume` is open no other process opens the
-same directory, and a kill -9 of the holder leaves nothing to remove by hand.
+Not here: documents, the WAL, and how the directory is held (`hold`). Invariant: while a `Volume`
+is open no other process opens the same directory, and a kill -9 of the holder leaves nothing to
+remove by hand.
 
     <root>/st/orage-adapter-id      the storage id, as automerge-repo writes it
-    <root>/.amsync/lock             flock, with the holder's pid and host for messages
+    <root>/.amsync/lock             who holds the directory
     <root>/.amsync/cluster.json     layout version, cluster id, storage id, shard count
     <root>/.amsync/tmp/             unfinished files
 """
@@ -12,18 +13,18 @@ same directory, and a kill -9 of the holder leaves nothing to remove by hand.
 import contextlib
 import errno
 import json
-import os
-import socket
+import time
 import uuid
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from amsync.errors import ConfigError, StorageError, VolumeBusy, VolumeError
+from amsync.errors import ConfigError, StorageError, StorageFull, VolumeError
 from amsync.ids import StorageId, is_safe_peer_text
 from amsync.storage.durable import DurableFiles
-from amsync.storage.files import FileSystem, HeldLock, LockHeld, list_names, path_exists
+from amsync.storage.files import FileSystem, HeldLock, list_names, path_exists, storage_errors
 from amsync.storage.findings import Findings
+from amsync.storage.hold import Hold, claim, claim_for_reading
 
 LAYOUT_VERSION = 1
 CONTROL_DIRECTORY = ".amsync"
@@ -51,7 +52,7 @@ class Cluster:
 
 
 class Volume:
-    """An open data directory. Made by `Volume.open`.
+    """An open data directory. Made by `Volume.open` or `Volume.open_for_reading`.
 
     Attributes:
         root: The data directory.
@@ -64,6 +65,7 @@ class Volume:
         storage_id: The id to advertise, or None if ephemeral.
         shard_count: Shards of this volume.
         peer_id: The server's peer id, the same at every opening.
+        hold: What says that the directory is ours; None when it was opened for reading.
     """
 
     def __init__(
@@ -74,9 +76,10 @@ class Volume:
         findings: Findings,
         owner: str,
         cluster: Cluster,
-        lock: HeldLock,
+        hold: Hold | None,
         *,
-        ephemeral: bool,
+        ephemeral: bool = False,
+        reading: HeldLock | None = None,
     ) -> None:
         self.root = root
         self.control = root / CONTROL_DIRECTORY
@@ -88,7 +91,8 @@ class Volume:
         self.storage_id = None if ephemeral else StorageId(cluster.storage_id)
         self.shard_count = cluster.shard_count
         self.peer_id = f"amsync-{cluster.cluster_id[:12]}"
-        self._lock = lock
+        self.hold = hold
+        self._reading = reading
 
     @staticmethod
     def open(
@@ -99,8 +103,10 @@ class Volume:
         ephemeral: bool = False,
         shard_count: int = 64,
         new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> "Volume":
-        """Open a data directory, or make it.
+        """Open a data directory, or make it. Blocking, at most half a minute.
 
         Args:
             root: Absolute path; made with its parents if missing.
@@ -109,6 +115,8 @@ class Volume:
             ephemeral: Advertise no storage id. One is kept in the volume all the same.
             shard_count: For a new volume; an existing one keeps its own.
             new_uuid: Source of ids, for reproducible simulations.
+            monotonic: A clock in seconds.
+            pause: Waits for so many seconds.
 
         Raises:
             ConfigError: An option is not possible, or another storage id is in use here.
@@ -127,51 +135,108 @@ class Volume:
         owner = new_uuid().hex
         durable = DurableFiles(files, root, control / "tmp", owner)
         findings = Findings()
-        try:
+        with _volume_errors(root):
             _make_root(files, root)
             durable.ensure_directory(control)
-        except (OSError, StorageError) as error:
-            raise VolumeError(f"can't use {root} as data directory: {error}") from error
-        lock = _claim(files, control / "lock")
+            is_new = not path_exists(files, control / "cluster.json")
+        hold = claim(
+            files, control / "lock", owner, is_new=is_new, monotonic=monotonic, pause=pause
+        )
         try:
-            wanted = None if ephemeral else storage_id
-            cluster = _read_cluster(files, control)
-            _self_test(files, durable, control / "tmp", owner)
-            durable.clear_scratch()
-            found = _adapter_id(files, root, findings)
-            if cluster is None:
-                cluster = Cluster(
-                    layout_version=LAYOUT_VERSION,
-                    cluster_id=new_uuid().hex,
-                    storage_id=found or wanted or str(new_uuid()),
-                    storage_id_advertised=found is not None,
-                    shard_count=shard_count,
+            with _volume_errors(root):
+                try:
+                    _self_test(files, durable, control / "tmp", owner)
+                except StorageFull as error:
+                    # A full disk must not keep the documents from being read.
+                    findings.add("self_test_skipped", control, str(error))
+                durable.clear_scratch()
+                found = _adapter_id(files, root, findings)
+                wanted = None if ephemeral else storage_id
+                kept = _read_cluster(files, control)
+                cluster = _settle_storage_id(
+                    kept or _new_cluster(new_uuid, found or wanted, shard_count),
+                    wanted,
+                    found,
+                    ephemeral=ephemeral,
                 )
-            kept = cluster
-            cluster = _settle_storage_id(cluster, wanted, found, ephemeral=ephemeral)
-            if cluster != kept or not path_exists(files, control / "cluster.json"):
-                text = json.dumps(asdict(cluster), indent=1) + "\n"
-                durable.write(control / "cluster.json", text.encode())
-            if not ephemeral and found is None:
-                durable.write(root / ADAPTER_ID, cluster.storage_id.encode())
-            elif found is not None and found != cluster.storage_id:
-                findings.add(
-                    "storage_id", root / ADAPTER_ID, "differs from cluster.json, which is used"
-                )
-        except OSError as error:
-            lock.release()
-            raise VolumeError(f"can't use {root} as data directory: {error}") from error
-        except StorageError as error:
-            lock.release()
-            raise VolumeError(f"can't use {root} as data directory: {error}") from error
+                if cluster != kept:
+                    text = json.dumps(asdict(cluster), indent=1) + "\n"
+                    durable.write(control / "cluster.json", text.encode())
+                if not ephemeral and found is None:
+                    durable.write(root / ADAPTER_ID, cluster.storage_id.encode())
+                elif found is not None and found != cluster.storage_id:
+                    findings.add(
+                        "storage_id", root / ADAPTER_ID, "differs from cluster.json, which is used"
+                    )
         except BaseException:
-            lock.release()
+            hold.release()
             raise
-        return Volume(root, files, durable, findings, owner, cluster, lock, ephemeral=ephemeral)
+        hold.start()
+        return Volume(root, files, durable, findings, owner, cluster, hold, ephemeral=ephemeral)
+
+    @staticmethod
+    def open_for_reading(
+        root: Path,
+        *,
+        files: FileSystem,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> "Volume":
+        """Open a data directory without changing anything in it; servers are kept out meanwhile.
+
+        Raises:
+            VolumeBusy: A live server holds it.
+            VolumeError: It is no directory, or its layout is not ours.
+        """
+        control = root / CONTROL_DIRECTORY
+        findings = Findings()
+        with _volume_errors(root):
+            if not files.stat(root).is_directory:
+                raise NotADirectoryError(errno.ENOTDIR, "it is not a directory")
+            lock = claim_for_reading(files, control / "lock", monotonic=monotonic, pause=pause)
+        try:
+            with _volume_errors(root):
+                cluster = _read_cluster(files, control)
+                if cluster is None:
+                    found = _adapter_id(files, root, findings)
+                    cluster = _new_cluster(uuid.uuid4, found, 64)
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+        durable = DurableFiles(files, root, control / "tmp", "reader")
+        return Volume(root, files, durable, findings, "reader", cluster, None, reading=lock)
 
     def close(self) -> None:
         """Give the directory back. Nothing may write to it any more; may be called twice."""
-        self._lock.release()
+        if self.hold is not None:
+            self.hold.release()
+        if self._reading is not None:
+            self._reading.release()
+
+
+@contextlib.contextmanager
+def _volume_errors(root: Path) -> Iterator[None]:
+    """Turn what goes wrong while a directory is opened into VolumeError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise VolumeError(f"can't use {root} as data directory: {reason}") from error
+    except StorageError as error:
+        raise VolumeError(f"can't use {root} as data directory: {error}") from error
+
+
+def _new_cluster(
+    new_uuid: Callable[[], uuid.UUID], storage_id: str | None, shard_count: int
+) -> Cluster:
+    return Cluster(
+        layout_version=LAYOUT_VERSION,
+        cluster_id=new_uuid().hex,
+        storage_id=storage_id or str(new_uuid()),
+        storage_id_advertised=False,
+        shard_count=shard_count,
+    )
 
 
 def _make_root(files: FileSystem, root: Path) -> None:
@@ -185,31 +250,17 @@ def _make_root(files: FileSystem, root: Path) -> None:
     files.fsync_directory(root.parent)
 
 
-def _claim(files: FileSystem, path: Path) -> HeldLock:
-    # flock keeps out every process of this machine and, over NFSv4, of others. Where it does
-    # not reach, the heartbeat file of DESIGN 6 belongs here, behind the same HeldLock.
-    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
-    try:
-        return files.lock(path, holder)
-    except LockHeld as held:
-        try:
-            fields = json.loads(held.args[0])
-            who = f"process {int(fields['pid'])} on {fields['host']}"
-        except (ValueError, TypeError, KeyError):
-            who = "another process"
-        raise VolumeBusy(
-            f"{path.parent.parent} is held by {who}; stop that server or use another directory"
-        ) from None
-    except OSError as error:
-        raise VolumeError(f"can't lock {path}: {error.strerror or error}") from error
-
-
 def _self_test(files: FileSystem, durable: DurableFiles, scratch: Path, owner: str) -> None:
     first, second = scratch / f"{owner}-test-a", scratch / f"{owner}-test-b"
     durable.ensure_directory(scratch)
+    with storage_errors("test", scratch):
+        _try_out(files, scratch, first, second, owner.encode())
+
+
+def _try_out(files: FileSystem, scratch: Path, first: Path, second: Path, text: bytes) -> None:
     file = files.create(first)
     try:
-        file.write(owner.encode())
+        file.write(text)
         file.fsync()
     finally:
         file.close()
@@ -222,7 +273,7 @@ def _self_test(files: FileSystem, durable: DurableFiles, scratch: Path, owner: s
     files.rename(first, second)
     files.fsync_directory(scratch)
     names = {entry.name for entry in files.list_directory(scratch)}
-    if first.name in names or second.name not in names or files.read(second) != owner.encode():
+    if first.name in names or second.name not in names or files.read(second) != text:
         raise VolumeError(f"the file system of {scratch} does not show a file just renamed")
     files.unlink(second)
 
@@ -297,10 +348,8 @@ def _settle_storage_id(
             f"storage_id={wanted!r} but the volume is known to peers as {storage_id!r}; "
             "leave the option out, give that id, or use another data directory"
         )
-    return Cluster(
-        layout_version=cluster.layout_version,
-        cluster_id=cluster.cluster_id,
+    return replace(
+        cluster,
         storage_id=storage_id,
         storage_id_advertised=cluster.storage_id_advertised or not ephemeral or found is not None,
-        shard_count=cluster.shard_count,
     )

@@ -1,0 +1,135 @@
+"""Moving the WAL's content into the document folders.
+
+Not here: when (the worker), and which segments (`store`). Invariants: a segment is removed only
+after everything in it is elsewhere, fsynced and read back; segments go oldest first; writers of
+one document take turns.
+"""
+
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from amsync.ids import DocumentId
+from amsync.storage.batch import Position
+from amsync.storage.documents import DocumentFiles
+from amsync.storage.files import list_names, path_exists, storage_errors
+from amsync.storage.marks import ShardMarks
+from amsync.storage.tail import TailSegment, WalTail, in_order
+from amsync.storage.volume import Volume
+from amsync.storage.wal import SEGMENT_SUFFIX
+
+WRITERS = 8
+"""Threads that write documents at once: their fsyncs share the commits of the disk's journal."""
+
+_STRIPES = 64
+
+T = TypeVar("T")
+
+
+class DocumentLocks:
+    """A lock for each document, shared with a few others."""
+
+    def __init__(self) -> None:
+        self._locks = tuple(threading.Lock() for _ in range(_STRIPES))
+
+    def of(self, document_id: DocumentId) -> threading.Lock:
+        """The lock of a document."""
+        return self._locks[zlib.crc32(document_id.encode()) % _STRIPES]
+
+    def wait_for_all(self) -> None:
+        """Return when everybody who has a lock now has given it back."""
+        for lock in self._locks:
+            with lock:
+                pass
+
+
+class Checkpointer:
+    """Writes what the tail holds into the folders; the store lets one call run at a time."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        documents: DocumentFiles,
+        marks: ShardMarks,
+        tail: WalTail,
+        locks: DocumentLocks,
+        *,
+        threaded: bool,
+    ) -> None:
+        self._volume, self._documents, self._marks = volume, documents, marks
+        self._tail, self._locks, self._threaded = tail, locks, threaded
+
+    def write_out(self, segments: Sequence[TailSegment], positions: Mapping[int, Position]) -> None:
+        """Write the content of sealed segments into the folders, then the marks of the shards.
+
+        Raises:
+            StorageError, StorageFull: Nothing is lost; call again.
+        """
+        chunks: dict[DocumentId, list[tuple[int, bytes]]] = {}
+        for segment in segments:
+            for document_id, more in segment.chunks.items():
+                chunks.setdefault(document_id, []).extend(more)
+
+        def delete(document_id: DocumentId) -> None:
+            with self._locks.of(document_id):
+                self._documents.delete(document_id)
+
+        def write(document_id: DocumentId) -> None:
+            with self._locks.of(document_id):
+                if not self._documents.is_deleted(document_id):
+                    blob = b"".join(in_order(chunks[document_id]))
+                    self._documents.write_incremental(document_id, blob)
+
+        self.each(delete, sorted({name for segment in segments for name in segment.deleted}))
+        self.each(write, chunks)
+        self._marks.write(positions)
+
+    def remove(self, segment: TailSegment) -> None:
+        """Remove a segment that was written out, or put it aside if it is damaged.
+
+        Oldest first, one by one: should an older segment outlive a newer one, the positions in
+        it would win over the marks (test_every_acknowledged_chunk_survives_...). The folder
+        goes with its last segment.
+
+        Raises:
+            StorageError, StorageFull
+        """
+        if segment.fault is not None:
+            self._documents.quarantine(segment.path, segment.fault)
+        else:
+            self._volume.durable.remove([segment.path])
+
+    def each(self, call: Callable[[T], None], items: Iterable[T]) -> None:
+        """Run a call for each item, in threads; raises the first error, after all have ended."""
+        items = list(items)
+        if not self._threaded or len(items) < 2:
+            for item in items:
+                call(item)
+            return
+        with ThreadPoolExecutor(WRITERS, thread_name_prefix="amsync-write") as pool:
+            try:
+                for _ in pool.map(call, items):
+                    pass
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def remove_wal(self, directory: Path) -> None:
+        """Remove our own incarnation's directory and what failed appends left in it.
+
+        Only when its content is durable elsewhere.
+
+        Raises:
+            StorageError, StorageFull
+        """
+        files = self._volume.files
+        with storage_errors("remove", directory):
+            if not path_exists(files, directory):
+                return
+            names = [entry.name for entry in list_names(files, directory)]
+        left = [directory / name for name in names if name.endswith(SEGMENT_SUFFIX)]
+        self._volume.durable.remove(left)
+        self._volume.durable.remove_empty_directory(directory)
