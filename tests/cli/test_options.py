@@ -1,8 +1,6 @@
 """Where the command's options come from, and what it says of wrong ones; all in this process."""
 
-import logging
 import os
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,15 +13,6 @@ import amsync
 from amsync import Limits, Share, TLSConfig
 from amsync.cli import cli, serve
 from amsync.node import EPHEMERAL, Node, NodeOptions
-
-
-@pytest.fixture(autouse=True)
-def quiet_logging() -> Iterator[None]:
-    """The command configures logging of its process; this process is pytest's."""
-    logger = logging.getLogger("amsync")
-    before = (list(logger.handlers), logger.level, logger.propagate)
-    yield
-    logger.handlers, logger.level, logger.propagate = before[0], before[1], before[2]
 
 
 @pytest.fixture(autouse=True)

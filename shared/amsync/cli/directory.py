@@ -12,7 +12,11 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from amsync.errors import AmsyncError
+from amsync import logs
+from amsync.errors import AmsyncError, InvalidDocumentId
+from amsync.ids import DocumentId, parse_document_id
+from amsync.storage import Store, open_store
+from amsync.worker.engine import NativeCodec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -96,3 +100,36 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def opened(directory: Path, *, read_only: bool) -> Iterator[Store]:
+    """Open a data directory that no server holds; what goes wrong ends the command.
+
+    What the store has to say of it goes to standard error.
+    """
+    logs.configure("console", "info")
+    with failures():
+        store = open_store(directory, codec=NativeCodec(), read_only=read_only)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+class DocumentIdType(click.ParamType[DocumentId]):
+    """A document id in any spelling."""
+
+    name = "id"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> DocumentId:
+        """Convert what was given to the canonical spelling."""
+        try:
+            return parse_document_id(str(value))
+        except InvalidDocumentId as error:
+            self.fail(f"{value!r} is no document id: {error}", param, ctx)
+
+
+DOCUMENT_ID = DocumentIdType()
