@@ -125,6 +125,21 @@ def test_a_cut_file_is_an_error_with_its_good_changes(stored: tuple[Path, str]) 
     assert problem["detail"].startswith("3 changes load")
 
 
+def test_good_changes_of_a_cut_file_count_also_when_they_wait_for_those_of_others(
+    stored: tuple[Path, str],
+) -> None:
+    data, document_id = stored
+    changes = history()
+    for path in folder(data, document_id).iterdir():
+        path.unlink()
+    (folder(data, document_id) / "first").write_bytes(changes[0])
+    (folder(data, document_id) / "torn").write_bytes(changes[1] + changes[2] + changes[3][:-5])
+
+    (problem,) = findings(data)
+
+    assert problem["detail"].startswith("2 changes load")
+
+
 def test_a_missing_middle_leaves_changes_that_wait(stored: tuple[Path, str]) -> None:
     data, document_id = stored
     changes = history()
@@ -260,6 +275,7 @@ def test_progress_is_shown_on_a_terminal_only(stored: tuple[Path, str]) -> None:
     json_stdout, json_terminal = on_terminal(data, "--json")
 
     assert b"checking" in terminal
+    assert terminal.endswith(b"\x1b[?25h")  # the cursor is back
     assert b"checking" not in stdout
     assert json_terminal == b""
     assert json.loads(json_stdout)["totals"]["documents"] == 1

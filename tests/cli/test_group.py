@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from amsync.cli import COMMANDS, cli
-from amsync.cli.lazy import LazyGroup
+from amsync.cli.doc import COMMANDS as DOC_COMMANDS
+from amsync.cli.doc import doc
 from support.program import run_to_end
 
 HEAVY = ("amsync._automerge", "amsync.node", "aiohttp", "websockets", "cryptography")
@@ -23,7 +24,7 @@ print(json.dumps([result.exit_code, result.output, sorted(sys.modules)]))
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["doc", "--help"]], ids=" ".join)
 def test_help_and_version_load_neither_engine_nor_server(
     tmp_path: Path, arguments: list[str]
 ) -> None:
@@ -35,15 +36,19 @@ def test_help_and_version_load_neither_engine_nor_server(
     assert not [name for name in modules if name.startswith(HEAVY)]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_group_says_of_a_command_what_its_own_help_says(name: str) -> None:
-    context = click.Context(cli)
-    assert isinstance(cli, LazyGroup)
-
-    command = cli.get_command(context, name)
+@pytest.mark.parametrize(
+    ("group", "name", "text"),
+    [(cli, name, text) for name, (_, text) in COMMANDS.items()]
+    + [(doc, name, text) for name, (_, text) in DOC_COMMANDS.items()],
+    ids=[*COMMANDS, *DOC_COMMANDS],
+)
+def test_a_group_says_of_a_command_what_its_own_help_says(
+    group: click.Group, name: str, text: str
+) -> None:
+    command = group.get_command(click.Context(group), name)
 
     assert command is not None
-    listed = " ".join(CliRunner().invoke(cli, ["--help"], env={"COLUMNS": "200"}).output.split())
-    assert f"{name} {COMMANDS[name][1]}" in listed
+    listed = " ".join(CliRunner().invoke(group, ["--help"], env={"COLUMNS": "200"}).output.split())
+    assert f"{name} {text}" in listed
     assert command.help is not None
-    assert command.help.startswith(COMMANDS[name][1].rstrip("."))
+    assert command.help.startswith(text.rstrip("."))

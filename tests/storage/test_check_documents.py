@@ -1,11 +1,12 @@
 """What a check finds in document folders, flat files and among them."""
 
+import errno
 import os
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from amsync.ids import DocumentId, base58check_encode
 from amsync.storage import Examination
 from amsync.storage.check import KINDS, Check
+from amsync.storage.check.documents import DocumentCheck, Place
+from amsync.storage.check.tree import Parts, Tree
 from support.fakecodec import FakeCodec, make_chunk, make_snapshot
 
 from .broken import Directory, folder
@@ -251,6 +254,34 @@ def test_links_are_named_and_never_followed(directory: Directory, tmp_path: Path
     )
 
 
+def test_a_link_that_is_put_in_place_after_the_listing_is_not_followed(
+    directory: Directory, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(b"outside")
+    (directory.root / "file").symlink_to(tmp_path / "secret")
+    (directory.root / "folder").symlink_to(tmp_path)
+
+    with closing(Tree(directory.root)) as tree:
+        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+            tree.read(("file",), 100)
+        with pytest.raises(NotADirectoryError):
+            tree.list(("folder",))
+        with pytest.raises(NotADirectoryError):
+            tree.read(("folder", "secret"), 100)
+        assert not tree.has_file(("file",))
+        assert not tree.has_file(("folder", "secret"))
+
+
+def test_changes_in_the_log_are_not_called_waiting_when_the_folder_is_behind_a_link(
+    directory: Directory, tmp_path: Path
+) -> None:
+    directory.log(changes({ONE: [b"orphan"]}))
+    (tmp_path / "elsewhere").mkdir()
+    (directory.root / ONE[:2]).symlink_to(tmp_path / "elsewhere")
+
+    assert directory.problems() == [("symlink", ONE[:2]), ("wal_only", ".amsync/wal")]
+
+
 def test_pipes_and_sockets_are_named_and_never_opened(directory: Directory) -> None:
     directory.store(ONE, b"a")
     inside = directory.root / folder(ONE) / "incremental"
@@ -389,8 +420,45 @@ def test_a_file_that_is_being_written_is_not_taken_for_damage(directory: Directo
     assert check.totals.changes == 2
 
 
+class Compacting(Tree):
+    """A server compacts just before each of the first reads."""
+
+    times = 5
+
+    def __init__(self, directory: Directory) -> None:
+        super().__init__(directory.root)
+        self._directory = directory
+
+    def read(self, file: Parts, limit_bytes: int) -> bytes:
+        if self.times:
+            self.times -= 1
+            self._directory.store(ONE, b"a", name=f"newer-{self.times}")
+            self._directory.root.joinpath(*file).unlink()
+        return super().read(file, limit_bytes)
+
+
 def test_files_that_vanish_are_looked_up_again(directory: Directory) -> None:
-    """A server compacts all the time: the new file is there before the old one goes."""
+    directory.store(ONE, b"a")
+
+    with closing(Compacting(directory)) as tree:
+        found = DocumentCheck(tree, FakeCodec()).examine(Place(ONE, (ONE[:2], ONE[2:])))
+
+    assert found.problems == ()
+    assert found.change_count == 1
+
+
+def test_files_that_vanish_all_the_time_are_an_error(directory: Directory) -> None:
+    directory.store(ONE, b"a")
+
+    with closing(Compacting(directory)) as tree:
+        tree.times = 10_000
+        found = DocumentCheck(tree, FakeCodec()).examine(Place(ONE, (ONE[:2], ONE[2:])))
+
+    assert [each.kind for each in found.problems] == ["unreadable"]
+
+
+def test_a_directory_that_is_compacted_all_the_time_is_healthy(directory: Directory) -> None:
+    """The new file is there before the old one goes."""
     directory.store(ONE, b"a", name="0")
     stop = threading.Event()
 

@@ -90,8 +90,9 @@ class Bar:
             click.echo("\r\x1b[K", nl=False, err=True)
 
     def close(self) -> None:
-        """Take it off the screen for good."""
-        self.clear()
+        """Take it off the screen for good, and show the cursor again, which it hides."""
+        if self._bar is not None:
+            click.echo("\r\x1b[K\x1b[?25h", nl=False, err=True)
         self._is_shown = False
         self._bar = None
 

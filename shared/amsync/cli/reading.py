@@ -11,7 +11,6 @@ import click
 
 from amsync.cli.directory import (
     DOCUMENT_ID,
-    Bar,
     directory_argument,
     fail,
     json_option,
@@ -54,7 +53,7 @@ def show(directory: Path, document_id: DocumentId, as_json: bool) -> None:
     Bytes are shown as base64, times in ISO 8601. Status 1 if there is no such document, it was
     deleted, or not all of it loads.
     """
-    with opened(directory, read_only=True) as store, Bar("loading", hidden=as_json):
+    with opened(directory, read_only=True) as store:
         try:
             document = read_document(store, document_id)
         except DocumentDeleted as error:

@@ -34,11 +34,13 @@ class Source:
         text: What it is, for a person.
         document_id: None if it is to be told otherwise.
         saved: Its bytes, or why there are none.
+        total: How many there are where it comes from.
     """
 
     text: str
     document_id: DocumentId | None
     saved: bytes | str
+    total: int = 1
 
 
 @click.command("import")
@@ -74,13 +76,14 @@ def take(
         if source.resolve() == directory.resolve():
             raise click.UsageError(f"{source} is the directory that would take it in")
     accounts = _Accounts(as_json)
-    with opened(directory, read_only=False) as store, Bar("importing", hidden=as_json) as bar:
+    with opened(directory, read_only=False) as store:
         intake = DocumentIntake(store)
-        for done, path in enumerate(sources):
-            for found in _sources(path):
-                bar.clear()
-                accounts.take(intake, found, generate_document_id() if new_id else chosen)
-            bar(done + 1, len(sources))
+        for path in sources:
+            with Bar(f"importing {plain(str(path))}", hidden=as_json) as bar:
+                for done, found in enumerate(_sources(path)):
+                    bar(done, found.total)
+                    bar.clear()
+                    accounts.take(intake, found, generate_document_id() if new_id else chosen)
     accounts.finish()
 
 
@@ -151,24 +154,25 @@ def _sources(path: Path) -> Iterator[Source]:
     if not files:
         yield Source(str(path), None, "no documents in this folder")
     for each in files:
-        yield _file(each)
+        yield _file(each, len(files))
 
 
 def _is_prefix(path: Path) -> bool:
     return len(path.name) == 2 and path.is_dir()
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path, total: int = 1) -> Source:
     try:
         document_id = parse_document_id(path.name.removesuffix(SUFFIX))
     except InvalidDocumentId:
         document_id = None
     try:
         if not path.is_file():
-            return Source(str(path), document_id, "it is no file")
-        return Source(str(path), document_id, path.read_bytes())
+            return Source(str(path), document_id, "it is no file", total)
+        return Source(str(path), document_id, path.read_bytes(), total)
     except OSError as error:
-        return Source(str(path), document_id, f"can't be read: {error.strerror or error}")
+        why = f"can't be read: {error.strerror or error}"
+        return Source(str(path), document_id, why, total)
 
 
 def _directory(path: Path) -> Iterator[Source]:
@@ -182,7 +186,8 @@ def _directory(path: Path) -> Iterator[Source]:
         for finding in store.report():
             if finding.kind in ("bad_import", "foreign_name"):
                 yield Source(str(finding.path), None, finding.detail)
-        for document_id in store.list_ids():
+        document_ids = store.list_ids()
+        for document_id in document_ids:
             text = f"{path}, {document_id}"
             try:
                 document = read_document(store, document_id)
@@ -192,6 +197,6 @@ def _directory(path: Path) -> Iterator[Source]:
             for why in document.losses:
                 yield Source(text, document_id, f"not all of it is taken in: {why}")
             if document.change_count:
-                yield Source(text, document_id, document.saved)
+                yield Source(text, document_id, document.saved, len(document_ids))
     finally:
         store.close()

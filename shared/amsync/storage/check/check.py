@@ -68,7 +68,7 @@ class Check:
     Args of the constructor:
         root: An existing directory; a symbolic link to one is followed.
         codec: The engine.
-        progress: Called with (folders done, folders in all).
+        progress: Called with (steps done, steps in all).
         document_bytes: See `DOCUMENT_BYTES`.
         log_bytes: See `LOG_BYTES`.
 
@@ -121,12 +121,16 @@ class Check:
             else:
                 self._note_name(each)
             yield from look.drain()
-        total = len(folders) + 1
+        total = len(folders) + len({*self._flat_files, *self._log.chunks})
         for done, key in enumerate(sorted(folders)):
             self._progress(done, total)
             yield from self._folders(folders[key])
-        self._progress(total - 1, total)
-        yield from self._without_folder()
+        for done, document_id in enumerate(self._without_folder(), len(folders)):
+            self._progress(done, total)
+            yield from self._document(document_id, None)
+        if self._in_log_only:
+            look.note("wal_only", WAL, f"{self._in_log_only:,} documents are only in the log")
+        yield from look.drain()
         self._progress(total, total)
 
     def _control_folder(self, flat_names: Sequence[str]) -> Iterator[Problem]:
@@ -228,14 +232,9 @@ class Check:
             self._look.note("deleted_with_files", where, detail, place.document_id)
         yield from self._look.drain()
 
-    def _without_folder(self) -> Iterator[Problem]:
-        """Check the documents that are only in the log or in flat files."""
-        for document_id in sorted({*self._log.chunks, *self._flat_files}):
-            yield from self._document(document_id, None)
-        if self._in_log_only:
-            detail = f"{self._in_log_only:,} documents are only in the log"
-            self._look.note("wal_only", WAL, detail)
-        yield from self._look.drain()
+    def _without_folder(self) -> list[DocumentId]:
+        """The documents that are only in the log or in flat files; call it after all others."""
+        return sorted({*self._log.chunks, *self._flat_files})
 
 
 def _is_flat_file(each: Name) -> bool:
