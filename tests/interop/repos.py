@@ -105,6 +105,30 @@ class Repo:
     def wait_documents(self, ids: list[str], timeout: float = DEFAULT_SECONDS) -> None:
         self.call("waitDocuments", timeout, documentIds=ids)
 
+    def start_creating(self, label: str, interval_seconds: float) -> None:
+        """Create documents {"list": ["label-n"]} until `stop_creating`."""
+        self.call("startCreating", label=label, intervalMs=interval_seconds * 1000)
+
+    def stop_creating(self) -> list[str]:
+        """Stop; return the ids of everything created."""
+        result: list[str] = self.call("stopCreating")
+        return result
+
+    def created(self) -> list[str]:
+        """Ids of what `start_creating` has made so far."""
+        result: list[str] = self.call("created")
+        return result
+
+    def named_heads(self) -> dict[str, list[str]]:
+        """For each document every head that the server ever named as its own."""
+        result: dict[str, list[str]] = self.call("namedHeads")
+        return result
+
+    def watch(self, document_id: str) -> "Doc":
+        """Look for a document and note every state and value that the handle shows from now on."""
+        self.call("startWatching", documentId=document_id)
+        return Doc(self, document_id)
+
     def storage_id(self) -> str:
         result: str = self.call("storageId")
         return result
@@ -185,6 +209,28 @@ class Doc:
     def acknowledged(self) -> Json:
         """The value made of every change that the server ever named as its own."""
         return self.call("acknowledged")["value"]
+
+    def seen(self) -> list[Json]:
+        """After `Repo.watch`: [{state, value?, connected}], `connected` as of the first welcome."""
+        result: list[Json] = self.call("seen")
+        return result
+
+    def wait_seen(self, state: str, timeout: float = DEFAULT_SECONDS) -> list[Json]:
+        """After `Repo.watch`: wait for a state; return everything seen."""
+        result: list[Json] = self.call("waitSeen", timeout, state=state)
+        return result
+
+    def traffic(self) -> dict[str, int]:
+        """Frames of this document on this client's sockets, as {"in sync": 3}."""
+        result: dict[str, int] = self.call("traffic")
+        return result
+
+    def wait_traffic(
+        self, kind: str, at_least: int, timeout: float = DEFAULT_SECONDS
+    ) -> dict[str, int]:
+        """Wait for so many frames of a kind, as "in doc-unavailable"."""
+        result: dict[str, int] = self.call("waitTraffic", timeout, kind=kind, atLeast=at_least)
+        return result
 
     def broadcast(self, message: Json) -> None:
         self.call("broadcast", message=message)

@@ -69,6 +69,11 @@ class AmsyncServer:
         self.start()
 
     def start(self) -> None:
+        self.begin()
+        self.wait_listening()
+
+    def begin(self) -> None:
+        """Start it and don't wait."""
         self._listening = threading.Event()
         with self.log.open("ab") as log:
             self._program = Program(
@@ -77,11 +82,22 @@ class AmsyncServer:
                 stderr=log,
                 environment={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
+
+    def wait_listening(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not self._listening.wait(0.05):
             if not self.running() or time.monotonic() > deadline:
                 self.kill9()
                 raise RuntimeError(f"amsync serve printed no URL:\n{self.log.read_text()[-4000:]}")
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        return self._program.process.pid
+
+    def is_listening(self) -> bool:
+        """Whether the process that was started last has said where it listens."""
+        return self._listening.is_set()
 
     def running(self) -> bool:
         return self._program.running()

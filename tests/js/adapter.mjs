@@ -1,13 +1,30 @@
 // automerge-repo's WebSocket client, whose socket a test can drop (it comes back by itself) or
-// hold (it stays away until told), and which stays away once it is closed.
+// hold (it stays away until told), and which stays away once it is closed. It counts its frames.
 
 import { WebSocketClientAdapter } from "@automerge/automerge-repo-network-websocket"
+import { signal } from "./signal.mjs"
 
 export class HoldableAdapter extends WebSocketClientAdapter {
   held = false
   closed = false
   socketsOpened = 0
   #missed = false
+  #traffic = new Map()
+
+  constructor(...args) {
+    super(...args)
+    this.on("message", message => this.#count("in", message))
+  }
+
+  /** Frames of one document so far, as {"in sync": 3, "out request": 1}. */
+  traffic(documentId) {
+    return this.#traffic.get(documentId) ?? {}
+  }
+
+  send(message) {
+    super.send(message)
+    this.#count("out", message)
+  }
 
   connect(peerId, peerMetadata) {
     if (this.closed) return
@@ -44,5 +61,14 @@ export class HoldableAdapter extends WebSocketClientAdapter {
   disconnect() {
     this.closed = true
     if (this.socket) super.disconnect()
+  }
+
+  #count(direction, { type, documentId }) {
+    if (documentId === undefined) return
+    const counts = this.traffic(documentId)
+    const key = `${direction} ${type}`
+    counts[key] = (counts[key] ?? 0) + 1
+    this.#traffic.set(documentId, counts)
+    signal.bump()
   }
 }

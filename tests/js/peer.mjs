@@ -12,7 +12,7 @@ import http from "node:http"
 import https from "node:https"
 import { WebSocketServer } from "ws"
 import { HoldableAdapter } from "./adapter.mjs"
-import { applyEdit, brief, meets, plain, sameHeads } from "./edits.mjs"
+import { applyEdit, brief, canonical, meets, plain, sameHeads } from "./edits.mjs"
 import { signal } from "./signal.mjs"
 
 export class Peer {
@@ -25,6 +25,8 @@ export class Peer {
   #ephemerals = new Map()
   #namedByServer = new Map()
   #typists = new Map()
+  #creator = { timer: undefined, created: [] }
+  #sightings = new Map()
 
   constructor(adapter, { peerId, storage, announce, gossip, saveMs }) {
     this.adapter = adapter
@@ -72,6 +74,7 @@ export class Peer {
   }
 
   async close() {
+    this.stopCreating()
     for (const documentId of [...this.#typists.keys()]) this.stopTyping({ documentId })
     const unready = Object.values(this.repo.handles).filter(handle => !handle.isReady())
     // flush() throws on a handle without a document.
@@ -205,6 +208,25 @@ export class Peer {
     return { written: typist.written }
   }
 
+  /** Create a document with a list of one item, `${label}-${n}`, every intervalMs. */
+  startCreating({ label, intervalMs }) {
+    const { created } = this.#creator
+    this.#creator.timer = setInterval(() => {
+      const item = `${label}-${created.length}`
+      created.push(this.#watch(this.repo.create({ list: [item] })).documentId)
+      signal.bump()
+    }, intervalMs)
+  }
+
+  stopCreating() {
+    clearInterval(this.#creator.timer)
+    return this.created()
+  }
+
+  created() {
+    return this.#creator.created
+  }
+
   delete({ documentId }) {
     this.repo.delete(documentId)
     this.#watched.delete(documentId)
@@ -215,6 +237,55 @@ export class Peer {
     const check = () =>
       handle.isReady() && meets(handle.doc(), wanted) ? this.#report(handle) : undefined
     return signal.until(check, timeoutMs, brief(wanted), () => brief(this.#report(handle)))
+  }
+
+  // What a user sees who looks for a document
+
+  /** Look for a document, and note from now on every state and value that its handle shows. */
+  startWatching({ documentId }) {
+    const seen = []
+    this.#sightings.set(documentId, seen)
+    this.repo.find(documentId).catch(() => {})
+    const handle = this.#handle(documentId)
+    const note = () => {
+      const { state, value } = this.#report(handle)
+      const last = seen[seen.length - 1]
+      if (last?.state === state && canonical(last.value) === canonical(value)) return
+      seen.push({ state, value, connected: this.welcomes > 0 })
+      signal.bump()
+    }
+    // The handle emits nothing when its state changes; these are the ways in which it does.
+    for (const name of ["request", "unavailable", "doneLoading", "update"]) {
+      const original = handle[name].bind(handle)
+      handle[name] = (...args) => {
+        original(...args)
+        note()
+      }
+    }
+    note()
+  }
+
+  seen({ documentId }) {
+    return this.#sightings.get(documentId)
+  }
+
+  waitSeen({ documentId, state, timeoutMs }) {
+    const seen = this.#sightings.get(documentId)
+    const check = () => (seen[seen.length - 1].state === state ? seen : undefined)
+    return signal.until(check, timeoutMs, `state ${state}`, () => brief(seen))
+  }
+
+  /** Frames of a document on this client's sockets, by direction and type. */
+  traffic({ documentId }) {
+    return this.adapter.traffic(documentId)
+  }
+
+  waitTraffic({ documentId, kind, atLeast, timeoutMs }) {
+    const check = () =>
+      (this.traffic({ documentId })[kind] ?? 0) >= atLeast ? this.traffic({ documentId }) : undefined
+    return signal.until(check, timeoutMs, `${atLeast} times "${kind}"`, () =>
+      brief(this.traffic({ documentId }))
+    )
   }
 
   // What the server says that it has
@@ -237,6 +308,11 @@ export class Peer {
     const handle = this.#handle(documentId)
     const heads = this.#known(handle, [...(this.#namedByServer.get(documentId)?.ever ?? [])])
     return { heads, value: plain(A.view(handle.doc(), heads)) }
+  }
+
+  /** {documentId: every head that the server ever named as its own}. */
+  namedHeads() {
+    return Object.fromEntries([...this.#namedByServer].map(([id, { ever }]) => [id, [...ever]]))
   }
 
   // Gossip

@@ -277,9 +277,13 @@ def _inline(changes: int) -> Iterator[None]:
         synchronizer.INLINE_CHANGES = real
 
 
-def run_seed(seed: int, *, verbose: bool = False) -> Network:
-    """Run one seed; raises `Violation`, or whatever the code under test raises."""
+def run_seed(seed: int, *, verbose: bool = False, crash_at: int | None = None) -> Network:
+    """Run one seed; raises `Violation`, or whatever the code under test raises.
+
+    `crash_at`: the server dies at its file operation of this number, besides what the seed says.
+    """
     network = Network(seed, verbose=verbose)
+    network.files.crash_at = crash_at
     if verbose:
         print(network.plan)
     with in_simulation(network.clock, network.engine_fails), _inline(network.plan.inline_changes):

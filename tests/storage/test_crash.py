@@ -1,13 +1,15 @@
 """Invariant: whatever the instant of a crash, everything acknowledged is found afterwards."""
 
+import errno
 import uuid
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from amsync.errors import DocumentDeleted
+from amsync.errors import DocumentDeleted, StorageError, VolumeError
 from amsync.ids import DocumentId
 from amsync.storage import Store, open_store
 from support.fakecodec import FakeCodec, bodies_of, make_chunk
@@ -20,21 +22,41 @@ ONE, TWO, THREE, FLAT = document(1), document(2), document(3), document(4)
 
 
 class Ledger:
-    """What was acknowledged to a caller, and what was begun."""
+    """What was acknowledged to a caller, and what was begun.
 
-    def __init__(self) -> None:
+    `may_fail`: a call may raise StorageError; nothing is acknowledged then, and life goes on.
+    """
+
+    def __init__(self, *, may_fail: bool = False) -> None:
         self.acknowledged: dict[DocumentId, set[bytes]] = {}
         self.deleting: set[DocumentId] = set()
         self.deleted: set[DocumentId] = set()
         self.kept: set[bytes] = set()
         self.position = 0
         self.attempted_position = 0
+        self._may_fail = may_fail
+
+    def attempt(self, call: Callable[[], object]) -> bool:
+        """Call; tell whether it worked."""
+        try:
+            call()
+        except (StorageError, VolumeError):
+            if not self._may_fail:
+                raise
+            return False
+        return True
 
     def commit(self, store: Store, document_id: DocumentId, body: bytes) -> None:
         self.attempted_position += 1
-        commit(store, changes({document_id: [body]}, self.attempted_position))
-        self.position = self.attempted_position
-        self.acknowledged.setdefault(document_id, set()).add(body)
+        batch = changes({document_id: [body]}, self.attempted_position)
+        if self.attempt(lambda: commit(store, batch)):
+            self.position = self.attempted_position
+            self.acknowledged.setdefault(document_id, set()).add(body)
+
+    def delete(self, document_id: DocumentId, call: Callable[[], object]) -> None:
+        self.deleting.add(document_id)
+        if self.attempt(call):
+            self.deleted.add(document_id)
 
     def check(self, store: Store) -> None:
         for document_id, expected in self.acknowledged.items():
@@ -67,32 +89,37 @@ def open_memory(files: MemoryFileSystem) -> Store:
 
 def life(files: MemoryFileSystem, ledger: Ledger) -> None:
     """One life of a volume that comes through every write path of the store."""
-    store = open_memory(files)
+    opened: list[Store] = []
+    for _ in range(3):
+        if not opened:
+            ledger.attempt(lambda: opened.append(open_memory(files)))
+    if not opened:
+        return
+    (store,) = opened
     ledger.acknowledged.setdefault(FLAT, set()).add(b"flat")
+    ledger.attempt(lambda: store.claim_shard(3))
     ledger.commit(store, ONE, b"a")
     ledger.commit(store, TWO, b"b")
-    store.checkpoint()
+    ledger.attempt(store.checkpoint)
     for body in (b"c", b"d" * 150, b"e"):
         ledger.commit(store, ONE, body)
     ledger.commit(store, THREE, b"f")
-    store.checkpoint()
-    store.compact_if_due(ONE)
+    ledger.attempt(store.checkpoint)
+    ledger.attempt(lambda: store.compact_if_due(ONE))
     ledger.commit(store, ONE, b"g")
-    ledger.deleting.add(TWO)
-    store.delete(TWO)
-    ledger.deleted.add(TWO)
-    ledger.deleting.add(THREE)
-    commit(store, tombstone(THREE))
-    ledger.deleted.add(THREE)
-    store.checkpoint()
-    torn = next(path for path in store.load(ONE).paths if path is not None)
-    ledger.kept.add(next(blob for blob in store.load(ONE).blobs))
-    good = [make_chunk(body) for body in sorted(bodies(store, ONE))]
-    store.bad_blob(ONE, torn, good, "torn")
+    ledger.delete(TWO, lambda: store.delete(TWO))
+    ledger.delete(THREE, lambda: commit(store, tombstone(THREE)))
+    ledger.attempt(store.checkpoint)
+    loaded = store.load(ONE)
+    torn = next((path for path in loaded.paths if path is not None), None)
+    if torn is not None:
+        ledger.kept.add(next(blob for blob in loaded.blobs))
+        good = [make_chunk(body) for body in sorted(bodies(store, ONE))]
+        ledger.attempt(lambda: store.bad_blob(ONE, torn, good, "torn"))
     ledger.commit(store, ONE, b"h")
-    store.checkpoint()
+    ledger.attempt(store.checkpoint)
     ledger.commit(store, TWO, b"written after its deletion")
-    store.close()
+    ledger.attempt(store.close)
 
 
 def new_machine() -> MemoryFileSystem:
@@ -172,6 +199,44 @@ def test_a_second_crash_during_recovery_loses_nothing() -> None:
                 files.restart(random)
 
         files.restart(random)
+        store = open_memory(files)
+
+        ledger.check(store)
+        store.close()
+        check_clean(files, ledger)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+@pytest.mark.parametrize("keep", KEEPS.values(), ids=KEEPS.keys())
+def test_a_write_or_fsync_that_fails_once_loses_nothing_acknowledged(
+    keep: Callable[[int], str | Random], error: int
+) -> None:
+    """A failed write leaves half of its bytes; a failed fsync loses them for good."""
+    for boundary in range(1, boundaries() + 1):
+        files, ledger = new_machine(), Ledger(may_fail=True)
+        calls = count(1)
+        files.fault = lambda *_, at=boundary, calls=calls: error if next(calls) == at else None
+        life(files, ledger)
+        files.restart(keep(boundary))
+
+        store = open_memory(files)
+
+        ledger.check(store)
+        store.close()
+        check_clean(files, ledger)
+
+
+def test_a_disk_that_fails_more_and_more_loses_nothing_acknowledged() -> None:
+    for seed in range(300):
+        random = Random(seed)
+        files, ledger = new_machine(), Ledger(may_fail=True)
+        badness = random.choice((0.003, 0.02, 0.1))
+        files.fault = lambda *_, random=random, badness=badness: (
+            random.choice((errno.EIO, errno.ENOSPC)) if random.random() < badness else None
+        )
+        life(files, ledger)
+        files.restart(random)
+
         store = open_memory(files)
 
         ledger.check(store)

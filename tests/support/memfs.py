@@ -1,20 +1,26 @@
-"""A file system in memory that forgets what was not fsynced.
+"""A file system in memory that lies: it forgets what was not fsynced, and more.
 
 Implements `amsync.storage.FileSystem`. Bytes survive a crash after fsync of their file, names
 after fsync of their directory; a failed fsync loses the bytes for good, as in Linux. Every
 mutating call is a boundary: `crash_at` stops the machine before the call of that number (a
 write is cut in half), and `restart` brings it back with what was durable, or with a seeded
-choice of the rest.
+choice of the rest: names that came and went then survive in any order, renames too.
+
+`machine` is the same disk as another machine sees it over a network file system: names that one
+machine has made are hidden from the others for `name_delay_seconds` of `now`, as attribute
+caching does, unless they run into them; locks may be unknown, or known to one machine only.
 """
 
 import errno
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
-from amsync.storage.files import Entry, FileStat, HeldLock, LockHeld, WritableFile
+from amsync.storage.files import Entry, FileStat, FileSystem, HeldLock, LockHeld, WritableFile
 
 
 class MachineDown(BaseException):
@@ -33,9 +39,21 @@ class _Directory:
     def __init__(self) -> None:
         self.entries: dict[str, _File | _Directory] = {}
         self.durable: dict[str, _File | _Directory] = {}
+        # For each name who gave it a new meaning when, and what it meant before.
+        self.history: dict[str, list[tuple[float, str, _File | _Directory | None]]] = {}
+        self.met: set[tuple[str, str]] = set()
+
+
+@dataclass
+class _Holder:
+    machine: str
+    is_shared: bool
 
 
 _Node = _File | _Directory
+
+THE_DISK = "the disk itself"
+"""Who looks if nobody else does; nothing is hidden from it."""
 
 KEEP_NOTHING = "nothing"
 KEEP_EVERYTHING = "everything"
@@ -50,18 +68,33 @@ class MemoryFileSystem:
         fault: Asked before every mutating call with (operation, path); an errno makes the call
             fail (a write after half of its bytes).
         log: (operation, path) of every mutating call.
+        reads: Reading calls so far.
+        now: Seconds, moved by the test.
+        name_delay_seconds: See the module.
+        is_network: What `is_networked` answers.
+        locks: "all" where every machine sees every lock, "own" where each sees its own, "none".
     """
 
     def __init__(self) -> None:
         self._root = _Directory()
         self._lock = threading.RLock()
-        self._held: dict[Path, list[bool]] = {}
+        self._held: dict[Path, list[_Holder]] = {}
         self._down = False
         self._generation = 0
         self.operations = 0
         self.crash_at: int | None = None
         self.fault: Callable[[str, Path], int | None] | None = None
         self.log: list[tuple[str, Path]] = []
+        self.reads = 0
+        self.now = 0.0
+        self.name_delay_seconds = 60.0
+        self.is_network = False
+        self.locks = "all"
+        self._viewer = THE_DISK
+
+    def machine(self, name: str) -> FileSystem:
+        """The disk as another machine sees it."""
+        return cast(FileSystem, _Machine(self, name))
 
     def restart(self, keep: str | Random = KEEP_NOTHING) -> None:
         """Lose power (or only the process, with KEEP_EVERYTHING) and come back."""
@@ -73,6 +106,21 @@ class MemoryFileSystem:
             self._generation += 1
             self.crash_at = None
             self.fault = None
+
+    def restart_process(self, keep: str | Random) -> None:
+        """Lose a machine's power, or a process; other machines don't see its names sooner."""
+        with self._lock:
+            histories = self._histories(self._root)
+            self.restart(keep)
+            for directory, history in histories:
+                directory.history = history
+
+    def _histories(self, directory: _Directory) -> list[tuple[_Directory, dict[str, Any]]]:
+        found = [(directory, dict(directory.history))]
+        for node in directory.entries.values():
+            if isinstance(node, _Directory):
+                found += self._histories(node)
+        return found
 
     def _settle(self, directory: _Directory, random: Random | None, seen: set[int]) -> None:
         kept = dict(directory.durable)
@@ -86,6 +134,7 @@ class MemoryFileSystem:
                         kept[name] = node
         directory.entries = kept
         directory.durable = dict(kept)
+        directory.history.clear()
         for node in kept.values():
             if id(node) in seen:
                 continue
@@ -126,10 +175,33 @@ class MemoryFileSystem:
         for name in path.parts[1:]:
             if not isinstance(node, _Directory):
                 raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(path))
-            if name not in node.entries:
+            found = self._seen(node, name)
+            if found is None:
                 raise FileNotFoundError(errno.ENOENT, "No such file", str(path))
-            node = node.entries[name]
+            node = found
         return node
+
+    def _seen(self, directory: _Directory, name: str) -> _Node | None:
+        """What a name means to whoever looks."""
+        node = directory.entries.get(name)
+        if node is None or self._viewer == THE_DISK or (self._viewer, name) in directory.met:
+            return node
+        for at, machine, before in reversed(directory.history.get(name, ())):
+            if machine == self._viewer or self.now - at >= self.name_delay_seconds:
+                break
+            node = before
+        return node
+
+    def _set(self, directory: _Directory, name: str, node: _Node) -> None:
+        change = (self.now, self._viewer, directory.entries.get(name))
+        directory.history.setdefault(name, []).append(change)
+        directory.met = {(viewer, met) for viewer, met in directory.met if met != name}
+        directory.entries[name] = node
+
+    def _meet(self, directory: _Directory, path: Path) -> None:
+        # The server said that the name is taken, so the machine looks it up anew.
+        directory.met.add((self._viewer, path.name))
+        raise FileExistsError(errno.EEXIST, "File exists", str(path))
 
     def _directory(self, path: Path) -> _Directory:
         node = self._find(path)
@@ -148,18 +220,20 @@ class MemoryFileSystem:
             self._begin("create", path)
             parent = self._directory(path.parent)
             if path.name in parent.entries:
-                raise FileExistsError(errno.EEXIST, "File exists", str(path))
+                self._meet(parent, path)
             file = _File()
             file.modified_ns = self.operations
-            parent.entries[path.name] = file
+            self._set(parent, path.name, file)
             return _Handle(self, path, file)
 
     def read(self, path: Path) -> bytes:
         with self._lock:
+            self.reads += 1
             return self._file(path).data
 
     def stat(self, path: Path) -> FileStat:
         with self._lock:
+            self.reads += 1
             node = self._find(path)
             if isinstance(node, _Directory):
                 return FileStat(0, 0, True)
@@ -167,8 +241,10 @@ class MemoryFileSystem:
 
     def list_directory(self, path: Path) -> list[Entry]:
         with self._lock:
-            entries = self._directory(path).entries
-            return [Entry(name, isinstance(entries[name], _Directory)) for name in sorted(entries)]
+            self.reads += 1
+            directory = self._directory(path)
+            seen = [(name, self._seen(directory, name)) for name in sorted(directory.entries)]
+            return [Entry(name, isinstance(node, _Directory)) for name, node in seen if node]
 
     def rename(self, source: Path, target: Path) -> None:
         with self._lock:
@@ -178,7 +254,7 @@ class MemoryFileSystem:
             if isinstance(parent.entries.get(target.name), _Directory):
                 raise IsADirectoryError(errno.EISDIR, "Is a directory", str(target))
             del self._directory(source.parent).entries[source.name]
-            parent.entries[target.name] = node
+            self._set(parent, target.name, node)
 
     def unlink(self, path: Path) -> None:
         with self._lock:
@@ -191,8 +267,8 @@ class MemoryFileSystem:
             self._begin("make_directory", path)
             parent = self._directory(path.parent)
             if path.name in parent.entries:
-                raise FileExistsError(errno.EEXIST, "File exists", str(path))
-            parent.entries[path.name] = _Directory()
+                self._meet(parent, path)
+            self._set(parent, path.name, _Directory())
 
     def remove_directory(self, path: Path) -> None:
         with self._lock:
@@ -213,20 +289,32 @@ class MemoryFileSystem:
 
     def lock(self, path: Path, *, shared: bool = False) -> HeldLock:
         with self._lock:
-            holders = self._held.get(path, [])
-            if any(not (shared and other) for other in holders):
-                raise LockHeld(self.read(path))
-            if not shared and path.name not in self._directory(path.parent).entries:
-                self.create(path)
-            self._file(path)
-            self._held.setdefault(path, []).append(shared)
-            return _Lock(self, path, self._generation, shared)
+            directory = self._directory(path.parent)
+            if not shared and path.name not in directory.entries:
+                self.create(path).close()
+            # Opening asks the server, so the name is known from now on.
+            directory.met.add((self._viewer, path.name))
+            holders = self._held.setdefault(path, [])
+            for holder in holders:
+                is_seen = self.locks == "all" or holder.machine == self._viewer
+                if self.locks != "none" and is_seen and not (shared and holder.is_shared):
+                    raise LockHeld(self.read(path))
+            holder = _Holder(self._viewer, shared)
+            lock = _Lock(self, path, self._file(path), holder)
+            holders.append(holder)
+            return lock
 
     def is_networked(self, path: Path) -> bool:
-        return False
+        return self.is_network
 
     def machine_id(self) -> str:
-        return "machine"
+        return self._viewer
+
+    def kill(self, machine: str) -> None:
+        """The processes of a machine are gone; what they wrote is as it was."""
+        with self._lock:
+            for holders in self._held.values():
+                holders[:] = [holder for holder in holders if holder.machine != machine]
 
     def put(self, path: Path, data: bytes) -> None:
         """Place a durable file, as if it had always been there; for arranging a test."""
@@ -281,12 +369,6 @@ class MemoryFileSystem:
         if not file.poisoned:
             file.durable = file.data
 
-    def _overwrite(self, path: Path, data: bytes) -> None:
-        self._begin("overwrite", path)
-        file = self._file(path)
-        file.data = file.durable = data
-        file.modified_ns = self.operations
-
     def _write(self, path: Path, file: _File, data: bytes) -> None:
         error = self._enter("write", path)
         half = self._down or error is not None
@@ -324,21 +406,39 @@ class _Handle:
 
 
 class _Lock:
-    is_enforced = True
-
-    def __init__(self, files: MemoryFileSystem, path: Path, generation: int, shared: bool) -> None:
-        self._files = files
-        self._path = path
-        self._generation = generation
-        self._shared = shared
+    def __init__(self, files: MemoryFileSystem, path: Path, file: _File, holder: _Holder) -> None:
+        self.is_enforced = files.locks != "none"
+        self._files, self._path, self._file, self._holder = files, path, file, holder
+        self._generation = files._generation
 
     def write(self, content: bytes) -> None:
         with self._files._lock:
             if self._generation == self._files._generation:
-                self._files._overwrite(self._path, content)
+                self._files._begin("overwrite", self._path)
+                self._file.data = self._file.durable = content
 
     def release(self) -> None:
         with self._files._lock:
             holders = self._files._held.get(self._path, [])
-            if self._generation == self._files._generation and self._shared in holders:
-                holders.remove(self._shared)
+            if self._generation == self._files._generation:
+                holders[:] = [holder for holder in holders if holder is not self._holder]
+
+
+class _Machine:
+    """All calls of a `MemoryFileSystem`, made by another machine."""
+
+    def __init__(self, files: MemoryFileSystem, name: str) -> None:
+        self._files, self._name = files, name
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._files, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            with self._files._lock:
+                before, self._files._viewer = self._files._viewer, self._name
+                try:
+                    return method(*arguments, **named)
+                finally:
+                    self._files._viewer = before
+
+        return call

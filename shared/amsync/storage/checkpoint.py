@@ -6,6 +6,7 @@ one document take turns.
 """
 
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,11 @@ from amsync.storage.tail import TailSegment, WalTail, in_order
 from amsync.storage.volume import Volume
 from amsync.storage.wal import SEGMENT_SUFFIX
 
-WRITERS = 8
-"""Threads that write documents at once: their fsyncs share the commits of the disk's journal."""
+WRITERS = 16
+"""Threads that write documents at once, at the most: fsyncs share the commits of the journal."""
+
+SAMPLE = 8
+"""Documents that are written one by one, to see how long the disk lets one wait."""
 
 _STRIPES = 64
 
@@ -103,15 +107,24 @@ class Checkpointer:
             self._volume.durable.remove([segment.path])
 
     def each(self, call: Callable[[T], None], items: Iterable[T]) -> None:
-        """Run a call for each item, in threads; raises the first error, after all have ended."""
+        """Run a call for each item; raises the first error, after all that had begun have ended.
+
+        In as many threads as the disk makes one wait times longer than it works: on a fast disk
+        more of them would only contend with the event loop for the interpreter.
+        """
         items = list(items)
-        if not self._threaded or len(items) < 2:
-            for item in items:
+        waited, worked = time.perf_counter(), time.thread_time()
+        for item in items[:SAMPLE]:
+            call(item)
+        waited, worked = time.perf_counter() - waited, time.thread_time() - worked
+        writers = min(WRITERS, int(waited / max(worked, 1e-6))) if self._threaded else 1
+        if writers < 2 or len(items) <= SAMPLE:
+            for item in items[SAMPLE:]:
                 call(item)
             return
-        with ThreadPoolExecutor(WRITERS, thread_name_prefix="amsync-write") as pool:
+        with ThreadPoolExecutor(writers, thread_name_prefix="amsync-write") as pool:
             try:
-                for _ in pool.map(call, items):
+                for _ in pool.map(call, items[SAMPLE:]):
                     pass
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -217,7 +217,11 @@ class DocumentFiles:
             kinds = [entry for entry in kinds if entry.name in (*_KINDS, "sync-state")]
             for kind in kinds:
                 entries = list_names(self._files, folder / kind.name)
-                self._durable.remove([folder / kind.name / entry.name for entry in entries])
+                files = [entry for entry in entries if not entry.is_directory]
+                self._durable.remove(
+                    [folder / kind.name / entry.name for entry in files],
+                    also=[folder / kind.name],
+                )
                 self._durable.remove_empty_directory(folder / kind.name)
         if kinds:
             self._durable.remove_empty_directory(folder)

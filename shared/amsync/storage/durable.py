@@ -100,8 +100,12 @@ class DurableFiles:
         self.write(target, data)
         self.remove([source])
 
-    def remove(self, paths: Sequence[Path]) -> None:
+    def remove(self, paths: Sequence[Path], also: Sequence[Path] = ()) -> None:
         """Remove files durably; ones that are gone already are fine.
+
+        Args:
+            paths: The files.
+            also: Directories in which an earlier call may have removed files, and then failed.
 
         Raises:
             StorageError, StorageFull
@@ -109,17 +113,19 @@ class DurableFiles:
         for path in paths:
             with storage_errors("remove", path), contextlib.suppress(FileNotFoundError):
                 self._files.unlink(path)
-        for parent in dict.fromkeys(path.parent for path in paths):
+        for parent in dict.fromkeys([*(path.parent for path in paths), *also]):
             with storage_errors("fsync", parent), contextlib.suppress(FileNotFoundError):
                 self._files.fsync_directory(parent)
 
     def remove_empty_directory(self, path: Path) -> None:
-        """Remove a directory if it is empty; anything else is left as it is."""
+        """Remove a directory if it is empty; anything else is left as it is.
+
+        Not durably: an empty directory that comes back harms nobody.
+        """
         with self._known_lock:
             self._known.discard(path)
         with contextlib.suppress(OSError):
             self._files.remove_directory(path)
-            self._files.fsync_directory(path.parent)
 
     def clear_scratch(self) -> None:
         """Remove what a killed process left unfinished.

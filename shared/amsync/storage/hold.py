@@ -71,6 +71,7 @@ class Hold:
     Attributes:
         is_unseen: Other machines' latest files may still be hidden from this one; until
             `all_seen` is called.
+        is_first: Nobody has held the directory before.
     """
 
     def __init__(
@@ -81,9 +82,10 @@ class Hold:
         record: Record,
         *,
         beats: bool,
+        is_first: bool,
         monotonic: Callable[[], float],
     ) -> None:
-        self.is_unseen = record.is_unseen
+        self.is_unseen, self.is_first = record.is_unseen, is_first
         self._files, self._path, self._file_lock = files, path, lock
         self._record = record
         self._beats, self._monotonic = beats, monotonic
@@ -173,6 +175,9 @@ class Hold:
         """Note that everything that predecessors wrote has been seen."""
         with self._lock:
             self.is_unseen = False
+            # If this fails, the next holder looks twice too, which is harmless.
+            with contextlib.suppress(OSError):
+                self._write(self._beat + 1)
 
     def release(self) -> None:
         """Give the directory back; a second call does nothing."""
@@ -195,7 +200,6 @@ def claim(
     path: Path,
     owner: str,
     *,
-    is_new: bool,
     monotonic: Callable[[], float],
     pause: Callable[[float], None],
 ) -> Hold:
@@ -205,7 +209,6 @@ def claim(
         files: The file system.
         path: Of the lock file; its directory exists.
         owner: Unique to this opening.
-        is_new: Nobody has used the volume before.
         monotonic: A clock in seconds.
         pause: Waits for so many seconds.
 
@@ -227,10 +230,11 @@ def claim(
             pid=os.getpid(),
             host=socket.gethostname()[:100],
             machine=machine,
-            is_unseen=is_networked and not is_new and not seen,
+            is_unseen=is_networked and not seen,
         )
         beats = is_networked or not lock.is_enforced
-        hold = Hold(files, path, lock, record, beats=beats, monotonic=monotonic)
+        is_first = previous is None
+        hold = Hold(files, path, lock, record, beats=beats, is_first=is_first, monotonic=monotonic)
         if not lock.is_enforced:
             pause(CLAIM_SECONDS)
             found = _parse(files.read(path))

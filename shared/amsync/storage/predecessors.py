@@ -15,11 +15,11 @@ from pathlib import Path
 from amsync.ids import DocumentId
 from amsync.storage.documents import DocumentFiles
 from amsync.storage.files import list_names, storage_errors
-from amsync.storage.volume import Volume
+from amsync.storage.volume import HIDDEN_SECONDS, Volume
 from amsync.storage.wal import Segment, list_segments, read_segment
 
-RESCAN_SECONDS = 65.0
-"""When to look again: the TTL of a lease (5 s) and the 60 s for which NFS caches attributes."""
+RESCAN_SECONDS = 5.0 + HIDDEN_SECONDS
+"""When to look again: the TTL of a lease, and what names that are hidden still take to show."""
 
 
 class Predecessors:

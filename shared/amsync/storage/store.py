@@ -333,8 +333,8 @@ class Store:
         with self._open_document(document_id):
             if self.is_deleted(document_id):
                 return
-            if good:
-                self._documents.write_incremental(document_id, b"".join(good))
+            if good and self._documents.write_incremental(document_id, b"".join(good)) == path:
+                return  # it holds these chunks and nothing else
             self._documents.quarantine(path, why)
 
     def positions(self) -> dict[int, Position]:
@@ -513,7 +513,7 @@ def open_store(
         ephemeral: Advertise no storage id; documents are kept all the same.
         shard_count: For a new volume; an existing one keeps its own.
         files: The file system; None is the real one.
-        threaded: False commits in the caller's thread, for single-threaded simulations.
+        threaded: False does everything in the caller's thread, for single-threaded simulations.
         observe: Called with (seconds, chunk bytes) after each fsync, in the commit thread; must
             not raise.
         segment_bytes: See `SEGMENT_BYTES`.
@@ -543,6 +543,7 @@ def open_store(
             storage_id=storage_id,
             ephemeral=ephemeral,
             shard_count=shard_count,
+            threaded=threaded,
             new_uuid=new_uuid,
             monotonic=monotonic,
             pause=pause,

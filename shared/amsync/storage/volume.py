@@ -31,6 +31,9 @@ CONTROL_DIRECTORY = ".amsync"
 ADAPTER_ID = Path("st") / "orage-adapter-id"
 MAX_SHARD_COUNT = 4_096
 
+HIDDEN_SECONDS = 60.0
+"""So long a network file system may go on not showing a name that another machine has made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -102,6 +105,7 @@ class Volume:
         storage_id: str | None = None,
         ephemeral: bool = False,
         shard_count: int = 64,
+        threaded: bool = True,
         new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
@@ -114,6 +118,7 @@ class Volume:
                 or a new UUID.
             ephemeral: Advertise no storage id. One is kept in the volume all the same.
             shard_count: For a new volume; an existing one keeps its own.
+            threaded: Beat in a thread, where the file system needs it; else the caller does.
             new_uuid: Source of ids, for reproducible simulations.
             monotonic: A clock in seconds.
             pause: Waits for so many seconds.
@@ -138,10 +143,7 @@ class Volume:
         with _volume_errors(root):
             _make_root(files, root)
             durable.ensure_directory(control)
-            is_new = not path_exists(files, control / "cluster.json")
-        hold = claim(
-            files, control / "lock", owner, is_new=is_new, monotonic=monotonic, pause=pause
-        )
+        hold = claim(files, control / "lock", owner, monotonic=monotonic, pause=pause)
         try:
             with _volume_errors(root):
                 try:
@@ -153,6 +155,10 @@ class Volume:
                 found = _adapter_id(files, root, findings)
                 wanted = None if ephemeral else storage_id
                 kept = _read_cluster(files, control)
+                if kept is None and not hold.is_first and hold.is_unseen:
+                    # Its name may be hidden still; a second identity would split the volume.
+                    pause(HIDDEN_SECONDS)
+                    kept = _read_cluster(files, control)
                 cluster = _settle_storage_id(
                     kept or _new_cluster(new_uuid, found or wanted, shard_count),
                     wanted,
@@ -171,7 +177,8 @@ class Volume:
         except BaseException:
             hold.release()
             raise
-        hold.start()
+        if threaded:
+            hold.start()
         return Volume(root, files, durable, findings, owner, cluster, hold, ephemeral=ephemeral)
 
     @staticmethod
@@ -240,14 +247,17 @@ def _new_cluster(
 
 
 def _make_root(files: FileSystem, root: Path) -> None:
-    if path_exists(files, root):
-        if not files.stat(root).is_directory:
-            raise NotADirectoryError(errno.ENOTDIR, "it is not a directory")
-        return
-    _make_root(files, root.parent)
-    with contextlib.suppress(FileExistsError):
-        files.make_directory(root)
-    files.fsync_directory(root.parent)
+    for path in (*reversed(root.parents), root):
+        if not path_exists(files, path):
+            with contextlib.suppress(FileExistsError):
+                files.make_directory(path)
+    if not files.stat(root).is_directory:
+        raise NotADirectoryError(errno.ENOTDIR, "it is not a directory")
+    # Also when all were there: a process that was killed may have made them without coming to
+    # this (test_nothing_named_is_lost_...). Where we may not look we have made nothing.
+    for path in root.parents:
+        with contextlib.suppress(PermissionError):
+            files.fsync_directory(path)
 
 
 def _self_test(files: FileSystem, durable: DurableFiles, scratch: Path, owner: str) -> None:
