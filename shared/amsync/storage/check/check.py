@@ -7,7 +7,7 @@ live directory changes move from it into them.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
@@ -111,7 +111,7 @@ class Check:
     def _walk(self) -> Iterator[Problem]:
         look = self._look
         names = look.entries(())
-        flat_names = [each.name for each in names if _is_flat_file(each)]
+        flat_names = {each.name for each in names if _is_flat_file(each)}
         if Name(CONTROL_DIRECTORY, What.FOLDER) in names:
             yield from self._control_folder(flat_names)
         folders: defaultdict[str, list[str]] = defaultdict(list)
@@ -133,7 +133,7 @@ class Check:
         yield from look.drain()
         self._progress(total, total)
 
-    def _control_folder(self, flat_names: Sequence[str]) -> Iterator[Problem]:
+    def _control_folder(self, flat_names: Collection[str]) -> Iterator[Problem]:
         if any(each.name == "lock" for each in Lookout(self._look.tree).entries(CONTROL)):
             quiet = Lookout(self._look.tree)
             self.holder = holder_of(quiet.read((*CONTROL, "lock"), SMALL_BYTES) or b"")
