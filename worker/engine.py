@@ -4,17 +4,21 @@ Turns the binding's errors into the worker's. Everything here may be called from
 one call at a time per document; the binding releases the GIL.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import amsync._automerge as _automerge
 from amsync.errors import InvalidDocument
-from amsync.storage import ChunkInfo, Snapshot
+from amsync.storage import BlobFault, ChunkInfo, Examination, Snapshot
 from amsync.worker.ports import EngineBroken, EngineDocument, EngineOutcome, EngineRefused
 
 T = TypeVar("T")
 
 AUTOMERGE_VERSION = _automerge.__version__
+
+CHUNK_MAGIC = b"\x85\x6f\x4a\x83"
+"""Every automerge chunk begins with it."""
 
 
 def _translated(call: Callable[[], T]) -> T:
@@ -118,9 +122,32 @@ class NativeCodec:
         data, heads = self._checked(lambda: _automerge.compact(blobs))
         return Snapshot(data=data, heads=tuple(heads))
 
+    def examine(self, blobs: Sequence[bytes]) -> Examination:
+        """What loads of a document's blobs. Raises InvalidDocument if the engine gives up."""
+        document, found = self._checked(lambda: _automerge.Document.load(blobs))
+        faults = {index: self._fault(index, why, blobs[index]) for index, why in reversed(found)}
+        return Examination(
+            heads=tuple(document.heads()),
+            change_count=document.change_count(),
+            orphan_count=document.queued_count(),
+            faults=tuple(faults[index] for index in sorted(faults)),
+        )
+
+    def _fault(self, index: int, why: str, blob: bytes) -> BlobFault:
+        good_count, is_conflict = 0, False
+        with contextlib.suppress(InvalidDocument):
+            alone, faults = self._checked(lambda: _automerge.Document.load([blob]))
+            good_count = alone.change_count() + alone.queued_count()
+            is_conflict = not faults
+        # A chunk that is cut within its magic can't be told from foreign bytes.
+        is_chunk = good_count > 0 or blob.startswith(CHUNK_MAGIC)
+        return BlobFault(index, why, good_count, is_chunk, is_conflict)
+
     @staticmethod
     def _checked(call: Callable[[], T]) -> T:
         try:
-            return call()
+            return _translated(call)
+        except (EngineRefused, EngineBroken) as error:
+            raise InvalidDocument(str(error)) from error
         except _automerge.EngineError as error:
             raise InvalidDocument(": ".join(str(part) for part in error.args)) from error

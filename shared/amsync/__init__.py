@@ -1,26 +1,30 @@
 """amsync: a sync server for automerge-repo clients, durable, bounded and embeddable."""
 
-from amsync.errors import (
-    AmsyncError,
-    ConfigError,
-    DocumentDeleted,
-    DocumentExists,
-    DocumentNotFound,
-    InvalidDocument,
-    InvalidDocumentId,
-    ServerClosed,
-    StorageError,
-    StorageFull,
-    VolumeBusy,
-    VolumeError,
-)
-from amsync.gateway.limits import Limits
-from amsync.ids import generate_document_id
-from amsync.node import EPHEMERAL, DocumentView
-from amsync.protocol.access import Share
-from amsync.server import Server, amsync_server
-from amsync.tls import TLSConfig, write_cert
-from amsync.version import __version__
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from amsync.errors import (
+        AmsyncError,
+        ConfigError,
+        DocumentDeleted,
+        DocumentExists,
+        DocumentNotFound,
+        InvalidDocument,
+        InvalidDocumentId,
+        ServerClosed,
+        StorageError,
+        StorageFull,
+        VolumeBusy,
+        VolumeError,
+    )
+    from amsync.gateway.limits import Limits
+    from amsync.ids import generate_document_id
+    from amsync.node import EPHEMERAL, DocumentView
+    from amsync.protocol.access import Share
+    from amsync.server import Server, amsync_server
+    from amsync.tls import TLSConfig, write_cert
+    from amsync.version import __version__
 
 __all__ = [
     "EPHEMERAL",
@@ -46,3 +50,29 @@ __all__ = [
     "generate_document_id",
     "write_cert",
 ]
+
+_WHERE = {
+    "EPHEMERAL": "node",
+    "DocumentView": "node",
+    "Limits": "gateway.limits",
+    "Server": "server",
+    "Share": "protocol.access",
+    "TLSConfig": "tls",
+    "__version__": "version",
+    "amsync_server": "server",
+    "generate_document_id": "ids",
+    "write_cert": "tls",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is public when it is first used: commands without a server don't need it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_WHERE.get(name, 'errors')}")
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

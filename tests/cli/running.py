@@ -1,4 +1,4 @@
-"""`python -m amsync serve` in a process of its own."""
+"""`python -m amsync serve` in a process of its own, and other subcommands in this one."""
 
 import os
 import queue
@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from click.testing import CliRunner, Result
+
+from amsync.cli import cli
 from support.program import Program, run_to_end
 
 URL = re.compile(r"\bwss?://\S+?:\d+")
@@ -85,6 +88,11 @@ class Serving(Program):
     def close(self) -> None:
         super().close()
         self._exit.close()
+
+
+def invoke(*arguments: object) -> Result:
+    """Run a subcommand in this process."""
+    return CliRunner().invoke(cli, [str(each) for each in arguments], prog_name="amsync")
 
 
 def run_command(

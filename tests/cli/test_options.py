@@ -1,8 +1,6 @@
 """Where the command's options come from, and what it says of wrong ones; all in this process."""
 
-import logging
 import os
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import amsync
-from amsync import Limits, Share, TLSConfig, cli
+from amsync import Limits, Share, TLSConfig
+from amsync.cli import cli, serve
 from amsync.node import EPHEMERAL, Node, NodeOptions
-
-
-@pytest.fixture(autouse=True)
-def quiet_logging() -> Iterator[None]:
-    """The command configures logging of its process; this process is pytest's."""
-    logger = logging.getLogger("amsync")
-    before = (list(logger.handlers), logger.level, logger.propagate)
-    yield
-    logger.handlers, logger.level, logger.propagate = before[0], before[1], before[2]
 
 
 @pytest.fixture(autouse=True)
@@ -41,17 +31,16 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[NodeOptions]:
     async def note(node: Node) -> None:
         options.append(node.options)
 
-    monkeypatch.setattr(cli, "_serve", note)
+    monkeypatch.setattr(serve, "_serve", note)
     return options
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
-    return CliRunner().invoke(cli.cli, ["serve", *arguments], env=env, prog_name="amsync")
+    return CliRunner().invoke(cli, ["serve", *arguments], env=env, prog_name="amsync")
 
 
 def serve_command() -> click.Command:
-    assert isinstance(cli.cli, click.Group)
-    return cli.cli.commands["serve"]
+    return serve.serve
 
 
 def test_defaults(served: list[NodeOptions]) -> None:
@@ -358,6 +347,6 @@ def test_other_storage_id_than_the_kept_one_is_a_wrong_option() -> None:
 
 def test_unknown_option_and_command() -> None:
     assert run("--no-such-option").exit_code == 2
-    assert CliRunner().invoke(cli.cli, ["no-such-command"]).exit_code == 2
-    shown = CliRunner().invoke(cli.cli, ["--version"])
+    assert CliRunner().invoke(cli, ["no-such-command"]).exit_code == 2
+    shown = CliRunner().invoke(cli, ["--version"])
     assert amsync.__version__ in shown.output

@@ -1,7 +1,8 @@
 """A chunk codec without automerge: chunks are framed bytes, a snapshot is a set of them.
 
 A blob is any number of parts: `C` + length + body (a change) or `S` + length + changes (a
-snapshot). A body that starts with `orphan` waits for a dependency.
+snapshot). A body that starts with `orphan` waits for a dependency; one that starts with `panic`
+ends the engine.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import struct
 from collections.abc import Sequence
 
 from amsync.errors import InvalidDocument
-from amsync.storage.codec import ChunkInfo, Snapshot
+from amsync.storage.codec import BlobFault, ChunkInfo, Examination, Snapshot
 
 
 def make_chunk(body: bytes) -> bytes:
@@ -52,3 +53,28 @@ class FakeCodec:
         if any(body.startswith(b"orphan") for body in bodies):
             raise InvalidDocument("orphans: a change waits for a dependency")
         return Snapshot(make_snapshot(bodies), heads_of(bodies))
+
+    def examine(self, blobs: Sequence[bytes]) -> Examination:
+        faults: list[BlobFault] = []
+        good: set[bytes] = set()
+        for index, blob in enumerate(blobs):
+            bodies, why = _good_bodies(blob)
+            good.update(bodies)
+            if why is not None:
+                is_chunk = bool(bodies) or blob[:1] in (b"C", b"S")
+                faults.append(BlobFault(index, why, len(bodies), is_chunk, False))
+        if any(body.startswith(b"panic") for body in good):
+            raise InvalidDocument("panic: as asked")
+        orphans = sum(body.startswith(b"orphan") for body in good)
+        return Examination(heads_of(sorted(good)), len(good) - orphans, orphans, tuple(faults))
+
+
+def _good_bodies(blob: bytes) -> tuple[list[bytes], str | None]:
+    """The bodies of the longest good beginning, and what is wrong after it."""
+    for end in range(len(blob), -1, -1):
+        try:
+            bodies = bodies_of(blob[:end])
+        except InvalidDocument:
+            continue
+        return bodies, None if end == len(blob) else "malformed: torn chunk"
+    raise AssertionError("no bytes are always good")

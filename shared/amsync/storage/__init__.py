@@ -1,7 +1,7 @@
 """Storage: the volume, its WAL and the document folders. `Store` is the way in."""
 
 from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
-from amsync.storage.codec import ChunkCodec, ChunkInfo, Snapshot
+from amsync.storage.codec import BlobFault, ChunkCodec, ChunkInfo, Examination, Snapshot
 from amsync.storage.files import FileSystem, RealFileSystem
 from amsync.storage.findings import Finding
 from amsync.storage.predecessors import RESCAN_SECONDS
@@ -9,9 +9,11 @@ from amsync.storage.store import LoadedDocument, Store, open_store
 
 __all__ = [
     "RESCAN_SECONDS",
+    "BlobFault",
     "ChunkCodec",
     "ChunkInfo",
     "DocumentChunks",
+    "Examination",
     "FileSystem",
     "Finding",
     "LoadedDocument",

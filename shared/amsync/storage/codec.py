@@ -37,6 +37,42 @@ class Snapshot:
     heads: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class BlobFault:
+    """What is wrong with one of several blobs.
+
+    Attributes:
+        index: Of the blob.
+        why: What is wrong, without document bytes.
+        good_count: Changes in it that do load, with those that wait for a dependency.
+        is_chunk: It begins as a chunk; else it is something foreign.
+        is_conflict: Alone it loads whole; it contradicts the other blobs.
+    """
+
+    index: int
+    why: str
+    good_count: int
+    is_chunk: bool
+    is_conflict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What the blobs of one document hold together.
+
+    Attributes:
+        heads: Change hashes, 32 bytes each, sorted.
+        change_count: Different changes, without orphans.
+        orphan_count: Changes that wait for a dependency which is in none of the blobs.
+        faults: At most one for each blob, by index.
+    """
+
+    heads: tuple[bytes, ...]
+    change_count: int
+    orphan_count: int
+    faults: tuple[BlobFault, ...]
+
+
 class ChunkCodec(Protocol):
     """Reads and merges blobs of automerge chunks; called from any thread."""
 
@@ -54,5 +90,13 @@ class ChunkCodec(Protocol):
         Raises:
             InvalidDocument: A blob has a bad part, a change waits for a dependency, or the
                 proof failed. The caller deletes nothing then.
+        """
+        ...
+
+    def examine(self, blobs: Sequence[bytes]) -> Examination:
+        """Load all blobs of a document as far as they load, and tell what is wrong with which.
+
+        Raises:
+            InvalidDocument: Together they can't be loaded at all.
         """
         ...

@@ -298,6 +298,15 @@ def _read_cluster(files: FileSystem, control: Path) -> Cluster | None:
                 f"{path} is missing but the volume has been used; bring it back from a backup"
             ) from None
         return None
+    return parse_cluster(path, text)
+
+
+def parse_cluster(path: Path, text: bytes) -> Cluster:
+    """Read the text of a cluster.json; the path is for messages.
+
+    Raises:
+        VolumeError: It is damaged, or of another layout.
+    """
     try:
         fields = json.loads(text)
         version = fields["layout_version"]

@@ -49,11 +49,13 @@ class Segment:
         path: The file.
         batches: Good records, in the order in which they were committed.
         fault: None, or what is wrong beyond a torn end; such a file must not be deleted.
+        torn_bytes: Length of a torn end: what a crash left of a record or of the header.
     """
 
     path: Path
     batches: tuple[WalBatch, ...]
     fault: str | None
+    torn_bytes: int = 0
 
 
 class WalWriter:
@@ -174,13 +176,22 @@ def read_segment(files: FileSystem, path: Path) -> Segment:
     """
     with storage_errors("read", path):
         data = files.read(path)
+    return parse_segment(path, data)
+
+
+def parse_segment(path: Path, data: bytes) -> Segment:
+    """Find every good record in the bytes of a segment; see `read_segment`.
+
+    Only the last two parts of the path matter: the records are bound to them.
+    """
     salt = _salt(path)
     faults: list[str] = []
     if len(data) < _HEADER.size:
-        return Segment(path, (), None)
+        return Segment(path, (), None, len(data))
     if data[: _HEADER.size] != _header(salt):
         faults.append("header is not ours or damaged")
     batches: list[WalBatch] = []
+    torn_bytes = 0
     offset = _HEADER.size
     budget = SEARCH_BYTES
     while offset < len(data):
@@ -190,6 +201,8 @@ def read_segment(files: FileSystem, path: Path) -> Segment:
             if following is None:
                 if budget <= 0:
                     faults.append(f"bytes after {offset} are not a record; gave up searching")
+                else:
+                    torn_bytes = len(data) - offset
                 break
             faults.append(f"bytes {offset} to {following} are not a record")
             offset = following
@@ -199,7 +212,7 @@ def read_segment(files: FileSystem, path: Path) -> Segment:
         except StorageError as error:
             faults.append(f"record at byte {offset}: {error}")
         offset = end
-    return Segment(path, tuple(batches), "; ".join(faults[:10]) or None)
+    return Segment(path, tuple(batches), "; ".join(faults[:10]) or None, torn_bytes)
 
 
 def _salt(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""The `amsync` command.
+"""`amsync serve`.
 
 Exit status: 0 after a clean stop (SIGINT and SIGTERM included), 1 when the server failed or could
 not finish what it had taken in, 2 when it was asked for something impossible.
@@ -122,13 +122,7 @@ def _option(*names: str, **settings: Any) -> Callable[..., Any]:
     return click.option(*names, envvar=config.variable(name), show_envvar=True, **settings)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="amsync")
-def cli() -> None:
-    """A sync server for automerge-repo clients."""
-
-
-@cli.command()
+@click.command()
 @_option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -331,8 +325,3 @@ def _greeting(node: Node) -> str:
         lines.append(table(node.limits))
     lines += ["", "From JavaScript:", "", SNIPPET.format(url=node.url)]
     return "\n".join(lines)
-
-
-def main() -> None:
-    """Entry point of the command."""
-    cli()

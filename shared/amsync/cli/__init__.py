@@ -1,0 +1,32 @@
+"""The `amsync` command: the group, and which module holds each subcommand.
+
+Exit status of every subcommand: 0 when it did all that was asked, 1 when something failed or was
+found wrong, 2 when it was asked for something impossible; then it has changed nothing.
+"""
+
+import click
+
+from amsync.cli.lazy import LazyGroup
+from amsync.version import __version__
+
+COMMANDS = {
+    "serve": ("amsync.cli.serve:serve", "Serve the documents of one directory."),
+    "fsck": ("amsync.cli.fsck:fsck", "Look for damage in a data directory, without changing it."),
+    "doc": ("amsync.cli.doc:doc", "List, show, export and import the documents of a directory."),
+    "checkpoint": ("amsync.cli.checkpoint:checkpoint", "Bring everything out of the log."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="amsync")
+def cli() -> None:
+    """A sync server for automerge-repo clients."""
+
+
+def main() -> None:
+    """Entry point of the command."""
+    cli()

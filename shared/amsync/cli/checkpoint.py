@@ -1,0 +1,81 @@
+"""`amsync checkpoint`: what a server does when it is stopped, for one that was killed."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from amsync.cli.directory import (
+    Bar,
+    directory_argument,
+    failures,
+    json_option,
+    opened,
+    plain,
+    print_json,
+)
+from amsync.storage import RESCAN_SECONDS, Store
+from amsync.storage.check.log import documents_in_log
+from amsync.storage.volume import CONTROL_DIRECTORY
+
+
+@click.command()
+@directory_argument
+@json_option
+def checkpoint(directory: Path, as_json: bool) -> None:
+    """Bring everything out of the log.
+
+    Moves the log's changes into the document folders, so that automerge-repo can open the
+    directory, takes in new <id>.automerge files, and merges the files of documents that have
+    many. Status 1 if part of the log could not be brought out.
+    """
+    if not (directory / CONTROL_DIRECTORY).is_dir():
+        raise click.UsageError(f"no server of amsync has used {directory}; it has no log")
+    with failures():
+        log = documents_in_log(directory)
+    with opened(directory, read_only=False) as store:
+        if store.rescan_is_due:
+            click.echo(
+                f"waiting {RESCAN_SECONDS:.0f} s for what other machines may have written", err=True
+            )
+            time.sleep(RESCAN_SECONDS)
+            store.rescan()
+        store.checkpoint()
+        compacted = _compact(store, as_json)
+        found = store.report()
+    with failures():
+        left = documents_in_log(directory).file_bytes
+    if as_json:
+        print_json(
+            {
+                "documents": len(log.chunks),
+                "deleted": len(log.deleted),
+                "wal_bytes": log.file_bytes,
+                "wal_bytes_left": left,
+                "compacted": compacted,
+                "findings": [
+                    {"kind": each.kind, "path": str(each.path), "detail": each.detail}
+                    for each in found
+                ],
+            }
+        )
+    else:
+        click.echo(
+            f"{plain(str(directory))}: changes of {len(log.chunks):,} documents brought out of"
+            f" {log.file_bytes:,} bytes of log, {len(log.deleted):,} documents deleted,"
+            f" {compacted:,} compacted, {len(found):,} findings"
+        )
+    if left:
+        click.echo(f"Error: {left:,} bytes are in the log still", err=True)
+    sys.exit(1 if left else 0)
+
+
+def _compact(store: Store, as_json: bool) -> int:
+    count = 0
+    document_ids = store.list_ids()
+    with Bar("compacting", hidden=as_json) as bar:
+        for done, document_id in enumerate(document_ids):
+            bar(done, len(document_ids))
+            count += store.compact_if_due(document_id)
+    return count

@@ -1,0 +1,96 @@
+"""`amsync doc export`: it changes nothing but the folder that is exported to."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from amsync.cli.directory import (
+    DOCUMENT_ID,
+    Bar,
+    directory_argument,
+    json_option,
+    opened,
+    plain,
+    print_json,
+)
+from amsync.errors import AmsyncError
+from amsync.ids import DocumentId
+from amsync.offline import read_document, save_document, saving_to
+from amsync.storage.importer import SUFFIX
+
+
+@click.command()
+@directory_argument
+@click.argument("document_ids", metavar="[ID]...", nargs=-1, type=DOCUMENT_ID)
+@click.option(
+    "--to",
+    "folder",
+    metavar="OUT",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to save to; made if missing.",
+)
+@click.option("--force", is_flag=True, help="Replace files that have other content.")
+@json_option
+def export(
+    directory: Path,
+    document_ids: tuple[DocumentId, ...],
+    folder: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Save documents as <id>.automerge files.
+
+    All documents, or those named. Each file is one saved document, written whole and read back;
+    a file that is there with the same content is left alone. Status 1 if a document could not be
+    saved, or not all that is stored of it loads.
+    """
+    if folder.resolve().is_relative_to(directory.resolve()):
+        raise click.UsageError(f"--to {folder} is in {directory}, where nothing may be changed")
+    exported: list[dict[str, object]] = []
+    problems: list[dict[str, object]] = []
+
+    def trouble(document_id: DocumentId, why: str) -> None:
+        problems.append({"document_id": document_id, "problem": why})
+        bar.clear()
+        click.echo(f"Error: {document_id}: {plain(why)}", err=True)
+
+    with (
+        opened(directory, read_only=True) as store,
+        saving_to(folder) as files,
+        Bar("exporting", hidden=as_json) as bar,
+    ):
+        wanted = list(dict.fromkeys(document_ids)) or store.list_ids()
+        for done, document_id in enumerate(wanted):
+            bar(done, len(wanted))
+            path = folder / f"{document_id}{SUFFIX}"
+            try:
+                document = read_document(store, document_id)
+                for each in document.losses:
+                    trouble(document_id, f"not all of it is saved: {each}")
+                if not document.change_count:
+                    trouble(document_id, "nothing of it can be saved")
+                    continue
+                is_written = save_document(files, path, document, overwrite=force)
+            except (AmsyncError, OSError) as error:
+                trouble(document_id, str(error))
+                continue
+            exported.append(
+                {
+                    "document_id": document_id,
+                    "path": str(path),
+                    "changes": document.change_count,
+                    "bytes": len(document.saved),
+                    "is_written": is_written,
+                }
+            )
+    if as_json:
+        print_json({"exported": exported, "problems": problems})
+    else:
+        written = sum(bool(each["is_written"]) for each in exported)
+        click.echo(
+            f"{plain(str(folder))}: {written:,} documents saved,"
+            f" {len(exported) - written:,} were there already, {len(problems):,} problems"
+        )
+    sys.exit(1 if problems else 0)
