@@ -157,12 +157,19 @@ class Store:
         stored = self._documents.read(document_id)
         self._predecessors.note_load(document_id, frozenset(blob.path for blob in stored))
         if self.is_deleted(document_id):
+            if stored:
+                self._remove_what_came_back(document_id)
             raise DocumentDeleted(f"document {document_id} was deleted")
         return LoadedDocument(
             blobs=(*(blob.data for blob in stored), *chunks),
             paths=(*(blob.path for blob in stored), *(None for _ in chunks)),
             is_damaged=self._documents.has_quarantined(document_id),
         )
+
+    def _remove_what_came_back(self, document_id: DocumentId) -> None:
+        # automerge-repo had the directory meanwhile, and knows no tombstones.
+        with contextlib.suppress(StorageError), self._open_document(document_id):
+            self._documents.remove_deleted(document_id)
 
     def exists(self, document_id: DocumentId) -> bool:
         """Tell whether a document is stored and not deleted. Blocking.
