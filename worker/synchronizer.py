@@ -36,15 +36,13 @@ from amsync.protocol.envelope import (
     Call,
     Close,
     EphemeralIn,
-    EphemeralOut,
     Greet,
     SyncIn,
-    SyncOut,
     UnavailableIn,
-    UnavailableOut,
 )
 from amsync.protocol.sync import names_no_heads
-from amsync.worker import calls
+from amsync.worker import calls, sending
+from amsync.worker.listening import Listening
 from amsync.worker.peers import LoadRetry, Peer, Peers, Waiting, WriteGate
 from amsync.worker.ports import (
     Address,
@@ -96,14 +94,17 @@ class DocumentSynchronizer:
     _edited_at: float = 0.0
     _unsaved: list[bytes] = field(default_factory=list)
     _breaks: int = 0
-    _has_held: bool = False
     _is_stale: bool = False
     """What is in memory must be read again as soon as the job that has it, or the load, ends."""
     _loading: LoadRetry = field(default_factory=LoadRetry)
+    _listening: Listening = field(init=False)
     peer_heads: list[tuple[Peer, list[bytes]]] = field(default_factory=list)
     """Heads that peers with a storage id were seen to have; the shard takes and clears them."""
     not_greeted: list[Address] = field(default_factory=list)
     """Who was to be told of the document, and won't be; the shard takes and clears them."""
+
+    def __post_init__(self) -> None:
+        self._listening = Listening(self.gate)
 
     # -- what the shard calls
 
@@ -118,24 +119,15 @@ class DocumentSynchronizer:
     def relay(self, sender: Peer, item: EphemeralIn, effects: Effects) -> None:
         """Pass a broadcast on, without loading the document (PROTOCOL 4.1)."""
         targets = self.peers.audience(sender, item.target_id)
-        for gateway, connections in _by_gateway(targets).items():
-            effects.send(
-                gateway,
-                EphemeralOut(
-                    connections,
-                    self.document_id,
-                    sender.peer_id,
-                    item.session_id,
-                    item.count,
-                    item.data,
-                ),
-            )
+        sending.relay(self.document_id, sender, item, targets, effects)
 
     def run(self, effects: Effects, now: float) -> None:
         """Deal with as much of the inbox as can be dealt with now."""
         self.last_used = now
         if self._may_release():
-            self._release(effects, now)
+            assert self._engine is not None
+            self._listening.release(self._engine, self.peers.values())
+            self._sync([], [], (), effects, now)
         forgiven = self._forgiven(now)
         for peer in forgiven:
             self._admit(peer, reset=True)
@@ -307,10 +299,8 @@ class DocumentSynchronizer:
 
     def _may_release(self) -> bool:
         """Peers whose changes were not taken may write again."""
-        return self._has_held and self.gate.is_open and self.state is State.READY
-
-    def _may_write(self, peer: Peer) -> bool:
-        return peer.access >= Access.WRITE and self.gate.is_open
+        is_over = self._listening.has_held and self.gate.is_open
+        return is_over and self.state is State.READY
 
     def _unsaved_error(self) -> StorageError:
         return self.gate.error or StorageError(f"document {self.document_id} could not be saved")
@@ -421,11 +411,12 @@ class DocumentSynchronizer:
         if not peer.in_engine:
             peer.access = item.access
             self._admit(peer, reset=peer.needs_reset)
-        elif not self.gate.is_open:
-            self._hold(peer)
+        else:
+            assert self._engine is not None
+            self._listening.hold(self._engine, peer)
         peer.told_unavailable = False
         peer.asks = names_no_heads(item.data)
-        offers = not peer.asks and self._may_write(peer)
+        offers = not peer.asks and self._listening.may_write(peer)
         if offers and not peer.offered:
             peer.offered_at = now
         peer.offered = offers
@@ -451,49 +442,15 @@ class DocumentSynchronizer:
 
     def _admit(self, peer: Peer, *, reset: bool) -> None:
         assert self._engine is not None
-        self._engine.add_peer(
-            peer.number,
-            read_only=not self._may_write(peer),
-            track_heads=peer.storage_id is not None,
-        )
-        peer.held = peer.access >= Access.WRITE and not self.gate.is_open
-        self._has_held = self._has_held or peer.held
-        if reset:
-            self._engine.reset_peer(peer.number)
-        peer.in_engine, peer.needs_reset, peer.reset_due = True, False, reset
-
-    def _hold(self, peer: Peer) -> None:
-        """Take nothing from a writer for now."""
-        if not peer.held and peer.access >= Access.WRITE and self._engine is not None:
-            self._engine.set_read_only(peer.number, True)
-            peer.held = self._has_held = True
-
-    def _release(self, effects: Effects, now: float) -> None:
-        """What is written can be saved again: ask for what was not taken."""
-        assert self._engine is not None
-        self._has_held = False
-        for peer in self.peers.values():
-            if peer.held and peer.in_engine:
-                self._engine.set_read_only(peer.number, False)
-                peer.reset_due = True
-            peer.held = False
-        self._sync([], [], (), effects, now)
+        self._listening.admit(self._engine, peer, reset=reset)
 
     def _change_role(self, peer: Peer, access: int, effects: Effects, now: float) -> None:
-        before, peer.access = peer.access, access
-        was_reader = before < Access.WRITE or peer.held
-        is_reader = not self._may_write(peer)
-        if before == Access.NONE:
+        if peer.access == Access.NONE:
+            peer.access = access
             if not self.deleted:
                 self._admit(peer, reset=True)
                 self._sync([], [peer.number], (), effects, now)
-            return
-        peer.held = peer.in_engine and access >= Access.WRITE and is_reader
-        self._has_held = self._has_held or peer.held
-        if peer.in_engine and was_reader != is_reader and self._engine is not None:
-            self._engine.set_read_only(peer.number, is_reader)
-            peer.offered = peer.offered and not is_reader
-            peer.reset_due = peer.reset_due or was_reader
+        elif self._listening.change_role(self._engine, peer, access):
             self._sync([], [], (), effects, now)
 
     def _sync(
@@ -577,11 +534,7 @@ class DocumentSynchronizer:
             if peer.asks and self._heads:
                 peer.asks = False
                 effects.answered[self.document_id].append(peer.address)
-        for created in (True, False):
-            some = [p.address for p in receivers if (p is creator) is created]
-            for gateway, connections in _by_gateway(some).items():
-                item = SyncOut(connections, self.document_id, data, created, edited_at)
-                effects.send(gateway, item)
+        sending.send_sync(self.document_id, data, receivers, creator, edited_at, effects)
 
     def _settle(self, effects: Effects, now: float) -> None:
         """Answer those who wait for an absent document, unless somebody is about to bring it."""
@@ -605,7 +558,7 @@ class DocumentSynchronizer:
         self._unavailable([peer.address for peer in asking], effects)
         readers = [p for p in self.peers.values() if not p.asks and p.in_engine]
         # A reader that names heads which it may not give us: as absent as for anyone else.
-        untold = [p for p in readers if not p.told_unavailable and not self._may_write(p)]
+        untold = [p for p in readers if not p.told_unavailable and not self._listening.may_write(p)]
         for peer in untold:
             peer.told_unavailable = True
         self._unavailable([peer.address for peer in untold], effects)
@@ -701,16 +654,8 @@ class DocumentSynchronizer:
         self.peers.leave(peer)
 
     def _unavailable(self, addresses: Iterable[Address], effects: Effects) -> None:
-        for gateway, connections in _by_gateway(addresses).items():
-            effects.send(gateway, UnavailableOut(connections, self.document_id))
+        sending.send_unavailable(self.document_id, addresses, effects)
 
 
 def _written_at(batch: Iterable[Waiting]) -> float:
     return min((w.ticket.written_at for w in batch), default=0.0)
-
-
-def _by_gateway(addresses: Iterable[Address]) -> dict[str, list[int]]:
-    grouped: dict[str, list[int]] = {}
-    for gateway, connection in addresses:
-        grouped.setdefault(gateway, []).append(connection)
-    return grouped

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-import amsync.worker.synchronizer as synchronizer
 from amsync.bus import MemoryBus, StreamEntry
 from amsync.bus.memory import MemoryReader
 from amsync.errors import StorageError
@@ -28,6 +27,8 @@ from amsync.storage.documents import DocumentFiles
 from amsync.storage.durable import DurableFiles
 from amsync.storage.tail import WalTail
 from amsync.storage.wal import WalWriter
+from amsync.worker import sending
+from amsync.worker.listening import Listening
 from amsync.worker.peers import Peer, Waiting
 from amsync.worker.ports import Effects
 from amsync.worker.shard import Shard
@@ -113,10 +114,10 @@ def keeps_a_document_that_a_job_has_after_a_failed_commit(patch: Patch) -> None:
 
 @plant_where("has_disk_faults")
 def never_asks_for_what_was_not_taken(patch: Patch) -> None:
-    def release(self: Any, effects: Any, now: float) -> None:
-        self._has_held = False
+    def release(self: Any, engine: Any, peers: Any) -> None:
+        self.has_held = False
 
-    patch.setattr(DocumentSynchronizer, "_release", release)
+    patch.setattr(Listening, "release", release)
 
 
 @plant_where("has_disk_faults")
@@ -234,7 +235,7 @@ def never_settles_an_entry_with_a_close(patch: Patch) -> None:
 
 @plant
 def sends_to_the_wrong_connection(patch: Patch) -> None:
-    grouped, wrong = synchronizer._by_gateway, Sometimes(5)
+    grouped, wrong = sending.by_gateway, Sometimes(5)
 
     def mixed_up(addresses: Iterable[Any]) -> dict[str, list[int]]:
         groups = grouped(addresses)
@@ -242,13 +243,13 @@ def sends_to_the_wrong_connection(patch: Patch) -> None:
             return {name: [number - 1 for number in numbers] for name, numbers in groups.items()}
         return groups
 
-    patch.setattr(synchronizer, "_by_gateway", mixed_up)
+    patch.setattr(sending, "by_gateway", mixed_up)
 
 
 @plant
 def sends_broadcasts_back_to_their_sender(patch: Patch) -> None:
     def relay(self: Any, sender: Peer, item: EphemeralIn, effects: Any) -> None:
-        for gateway, numbers in synchronizer._by_gateway(self.peers).items():
+        for gateway, numbers in sending.by_gateway(self.peers).items():
             effects.send(
                 gateway,
                 EphemeralOut(
