@@ -6,7 +6,6 @@ complete under its final name, or not there.
 """
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,17 +179,6 @@ class DocumentIntake:
         if shard not in self._epochs:
             self._epochs[shard] = self._store.claim_shard(shard)
         item = DocumentChunks(shard, self._epochs[shard], document_id, tuple(chunks))
-        done = threading.Event()
-        errors: list[BaseException] = []
-
-        def finish(error: BaseException | None) -> None:
-            if error is not None:
-                errors.append(error)
-            done.set()
-
-        self._store.submit(WalBatch(changes=(item,)), finish)
-        done.wait()
-        if errors:
-            raise errors[0]
+        self._store.commit_blocking(WalBatch(changes=(item,)))
         if self._store.checkpoint_due():
             self._store.checkpoint()

@@ -1,5 +1,7 @@
 """A data directory moves between automerge-repo's NodeFS adapter and our server, both ways."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -91,6 +93,31 @@ def test_edits_after_kill_9_are_in_the_directory_after_the_next_clean_stop(
 
 
 @pytest.mark.usefixtures("amsync_only")
+def test_directory_of_a_killed_server_is_read_by_automerge_repo_after_amsync_checkpoint(
+    js: Driver, start_server: ServerStarter, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "moved"
+    server = start_server(data_dir)
+    writer = js.connect(server.url)
+    docs = _some_documents(writer)
+    expected = {doc.id: (doc.heads(), doc.value()) for doc in docs}
+    server.kill9()
+    writer.close()
+
+    command = [sys.executable, "-m", "amsync", "checkpoint", str(data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    reference = js.listen(storage=data_dir)
+    reader = js.connect(reference.url)
+    assert _seen(reader, list(expected)) == expected
+    _visit(reader, docs[0].id, "js")
+    reference.close()
+    server.start()
+    assert js.connect(server.url).find(docs[0].id).value()["visits"] == ["js"]
+
+
+@pytest.mark.usefixtures("amsync_only")
 def test_torn_file_in_a_moved_directory_costs_only_its_own_changes(
     js: Driver, start_server: ServerStarter, tmp_path: Path
 ) -> None:
@@ -122,7 +149,7 @@ def test_torn_file_in_a_moved_directory_costs_only_its_own_changes(
 
 def _some_documents(client: Repo) -> list[Doc]:
     """Documents whose storage holds snapshots, increments, big values, and nothing but a start."""
-    typed = client.create({"text": ""})
+    typed = client.create({"text": "", "visits": []})
     typed.type_text(["text"], "many small changes " * 20)
     big = client.create({"name": "big"})
     big.edit(["bytes", ["blob"], 300_000])

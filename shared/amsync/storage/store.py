@@ -145,6 +145,25 @@ class Store:
         """
         self._commit.submit(batch, done)
 
+    def commit_blocking(self, batch: WalBatch) -> None:
+        """Commit from a thread that has no loop, and wait.
+
+        Raises:
+            StorageError, StorageFull, StorageBehind, VolumeLost: As `commit`.
+        """
+        done = threading.Event()
+        errors: list[BaseException] = []
+
+        def finish(error: BaseException | None) -> None:
+            if error is not None:
+                errors.append(error)
+            done.set()
+
+        self._commit.submit(batch, finish)
+        done.wait()
+        if errors:
+            raise errors[0]
+
     def load(self, document_id: DocumentId) -> LoadedDocument:
         """Read everything stored of a document. Blocking.
 
@@ -210,18 +229,7 @@ class Store:
         """
         shard = shard_of(document_id, self.volume.shard_count)
         tombstone = Tombstone(shard, self._claimed.get(shard, 1), document_id)
-        done = threading.Event()
-        errors: list[BaseException] = []
-
-        def finish(error: BaseException | None) -> None:
-            if error is not None:
-                errors.append(error)
-            done.set()
-
-        self._commit.submit(WalBatch(tombstones=(tombstone,)), finish)
-        done.wait()
-        if errors:
-            raise errors[0]
+        self.commit_blocking(WalBatch(tombstones=(tombstone,)))
         with contextlib.suppress(StorageError), self._open_document(document_id):
             self._documents.delete(document_id)
 
