@@ -48,7 +48,7 @@ TICK_SECONDS = 1.0
 PROBE_SECONDS = (0.1, 5.0)
 """After a failed commit it is tried out whether writing works again: first after, at most every."""
 
-PROBE_BYTES = (64 * 1024, 16 * 1024 * 1024)
+PROBE_BYTES = (64 * 1024, 128 * 1024 * 1024)
 """As much is tried as the failed commit had, within these bounds."""
 
 CALM_SECONDS = 60.0
