@@ -5,12 +5,13 @@ minute; meanwhile it serves, commits, checkpoints and compacts, and may be kille
 """
 
 import contextlib
+import errno
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from amsync.errors import DocumentDeleted, StaleEpoch
+from amsync.errors import DocumentDeleted, StaleEpoch, StorageError
 from amsync.ids import DocumentId
 from amsync.storage import RESCAN_SECONDS, Store, WalBatch
 from amsync.storage.epochs import ShardEpochs
@@ -54,6 +55,30 @@ def test_segments_that_show_up_late_are_found_by_the_second_look() -> None:
     new.checkpoint()
     assert wal_files(machines) == []
     assert bodies(new, TWO) == {b"new"}
+
+
+def test_a_second_look_that_fails_half_way_forgets_nothing() -> None:
+    machines = Machines()
+    old = machines.open("a")
+    machines.disk.now += 60
+    for document_id in (ONE, TWO):
+        old._writer.rotate()
+        commit(old, changes({document_id: [b"late"]}))
+    machines.kill("a")
+    new = machines.open("b")
+    assert bodies(new, ONE) == bodies(new, TWO) == set()
+    machines.wait(RESCAN_SECONDS)
+    machines.disk.fault = lambda operation, path: (
+        errno.EIO if operation == "fsync" and path.name == "00000002.wal" else None
+    )
+
+    with pytest.raises(StorageError):
+        new.rescan()
+    machines.disk.fault = None
+
+    assert new.rescan_is_due
+    assert new.rescan() == {ONE, TWO}
+    assert bodies(new, ONE) == bodies(new, TWO) == {b"late"}
 
 
 def test_files_that_show_up_late_in_a_folder_are_found_by_the_second_look() -> None:

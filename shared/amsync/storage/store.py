@@ -111,6 +111,7 @@ class Store:
         )
         self._own = own
         self._kept: list[TailSegment] = []
+        self._taken_late: set[DocumentId] = set()
         self._deleted: set[DocumentId] = set()
         self._positions: dict[int, Position] = {}
         # Held over append and tail.add, and over rotate: else a checkpoint could remove a
@@ -312,8 +313,10 @@ class Store:
         with self._checkpoint_lock:
             if self._closed:
                 raise StorageError("the store is closed")
-            found = self._take_segments() | self._predecessors.outdated()
+            self._take_segments()
+            found = self._taken_late | self._predecessors.outdated()
             self._predecessors.all_seen()
+            self._taken_late = set()
             return found
 
     def compact_if_due(self, document_id: DocumentId) -> bool:
@@ -463,6 +466,7 @@ class Store:
         """Take over what earlier processes left, whatever the instant at which they died."""
         self._positions = self._marks.read()
         self._take_segments()
+        self._taken_late = set()  # this was the first look
         if self.volume.hold is None:
             self._show_flat_files()
             return
@@ -482,15 +486,14 @@ class Store:
 
         self._checkpointer.each(take_in, range(len(found)))
 
-    def _take_segments(self) -> set[DocumentId]:
-        changed: set[DocumentId] = set()
+    def _take_segments(self) -> None:
         for segment in self._predecessors.segments():
             with self._append_lock:
                 self._take(segment.path, segment.batches, segment.fault)
+            # Kept until a look comes to its end: one that fails is not repeated from the start.
             for batch in segment.batches:
-                changed.update(item.document_id for item in batch.changes)
-                changed.update(item.document_id for item in batch.tombstones)
-        return changed
+                self._taken_late.update(item.document_id for item in batch.changes)
+                self._taken_late.update(item.document_id for item in batch.tombstones)
 
     def _show_flat_files(self) -> None:
         """Opened for reading: show what the next server would take in, without doing it."""
