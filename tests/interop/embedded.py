@@ -7,20 +7,17 @@ standard input ends; a line with a document's id deletes that document, and is a
 import json
 import os
 import queue
-import re
 import signal
 import sys
-import urllib.request
 from pathlib import Path
 
 import amsync
+from support import admin
 from support.closing import Closing
 from support.program import Program
 
 START_SECONDS = 60.0
 ANSWER_SECONDS = 20.0
-
-_SAMPLE = re.compile(r"(amsync_\S+?) ([0-9.e+-]+)")
 
 
 class EmbeddedServer(Closing):
@@ -69,9 +66,7 @@ class EmbeddedServer(Closing):
 
     def metrics(self) -> dict[str, float]:
         """All samples by name with labels, as the admin port shows them."""
-        with urllib.request.urlopen(f"{self._admin_url}/metrics", timeout=20) as answer:
-            text = answer.read().decode()
-        return {name: float(value) for name, value in _SAMPLE.findall(text)}
+        return admin.metrics(self._admin_url)
 
     def stop(self) -> None:
         """End it as the program itself would."""

@@ -1,10 +1,6 @@
 """The disk is full, really: reading goes on, nothing false is said, writing resumes by itself."""
 
-import json
-import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,7 @@ import pytest
 from interop.conftest import ServerStarter
 from interop.driver import Driver
 from interop.servers import AmsyncServer
+from support.admin import metrics, readiness
 from support.smalldisk import SmallDisk
 
 DISK_BYTES = 3 * 1024 * 1024
@@ -46,12 +43,12 @@ def test_full_disk_is_reported_and_outlived(
 
     disk.fill()
     doc.start_typing(["list"], "typed", 0.01)
-    _eventually(lambda: _readiness(small_server)[0] == 503)
+    _eventually(lambda: readiness(small_server.admin_url)[0] == 503)
     typed = doc.stop_typing()
 
-    _, answer = _readiness(small_server)
+    _, answer = readiness(small_server.admin_url)
     assert "No space left" in answer["reasons"][0]
-    assert _metrics(small_server)["amsync_volume_writable"] == 0
+    assert metrics(small_server.admin_url)["amsync_volume_writable"] == 0
     # What is saved is there for everybody, also what must be read from the disk.
     late = js.connect(small_server.url)
     assert late.find(closed.id).value() == {"opened": "never before"}
@@ -66,8 +63,8 @@ def test_full_disk_is_reported_and_outlived(
     doc.wait_saved(DEADLINE_SECONDS)
     value = js.converge([doc, seen, late.doc(doc.id)], DEADLINE_SECONDS)
     assert sorted(value["list"]) == sorted([*typed, "by the reader"])
-    assert _readiness(small_server)[0] == 200
-    assert _metrics(small_server)["amsync_volume_writable"] == 1
+    assert readiness(small_server.admin_url)[0] == 200
+    assert metrics(small_server.admin_url)["amsync_volume_writable"] == 1
 
 
 def test_server_that_starts_on_a_full_disk_serves_what_is_there(
@@ -97,29 +94,13 @@ def _quiet_traffic(server: AmsyncServer, docs: list[Any]) -> list[int]:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         counts = [sum(doc.traffic().values()) for doc in docs]
-        failed = _metrics(server)['amsync_storage_errors_total{operation="commit"}']
+        failed = metrics(server.admin_url)['amsync_storage_errors_total{operation="commit"}']
         if counts == before and failed >= failures + TRIES:
             return counts
         if counts != before:
             before, failures = counts, failed
         assert time.monotonic() < deadline, "they go on talking"
         time.sleep(0.1)
-
-
-def _readiness(server: AmsyncServer) -> tuple[int, Any]:
-    try:
-        with urllib.request.urlopen(f"{server.admin_url}/readyz", timeout=20) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-
-
-def _metrics(server: AmsyncServer) -> dict[str, float]:
-    with urllib.request.urlopen(f"{server.admin_url}/metrics", timeout=20) as answer:
-        text = answer.read().decode()
-    samples = re.findall(r"^(amsync_\S+?) ([0-9.e+-]+)$", text, re.MULTILINE)
-    return {name: float(value) for name, value in samples}
 
 
 def _eventually(done: Callable[[], bool]) -> None:

@@ -4,9 +4,7 @@ The failing disk is the file system port of the store, in memory, with faults by
 """
 
 import errno
-import json
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from functools import partial
@@ -21,6 +19,7 @@ from amsync._automerge import Replica, build_document
 from amsync.errors import StorageFull
 from amsync.storage import open_store
 from amsync.worker.engine import NativeCodec
+from support import admin
 from support.memfs import KEEP_EVERYTHING, MemoryFileSystem
 
 from .replicas import ReplicaClient, eventually, names, samples
@@ -72,12 +71,8 @@ def server(disk: Disk) -> Iterator[Server]:
 
 
 def readiness(server: Server) -> tuple[int, Any]:
-    try:
-        with urllib.request.urlopen(f"{server.admin_url}/readyz", timeout=20) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+    assert server.admin_url is not None
+    return admin.readiness(server.admin_url)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
