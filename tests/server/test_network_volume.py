@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from amsync import Server, node
-from amsync._automerge import Replica
+from amsync._automerge import Replica, build_document
 from amsync.errors import ServerClosed, StorageError
 from amsync.ids import DocumentId, generate_document_id, shard_of
 from amsync.storage import DocumentChunks, Store, WalBatch, open_store
@@ -55,7 +55,7 @@ def test_a_server_that_has_lost_its_volume_stops(
 
     eventually(has_stopped)
     with pytest.raises(ServerClosed):
-        server.apply_changes(document_id, b"")
+        server.apply_changes(document_id, build_document({"late": True}))
     server.close()
     assert json.loads(disk.read(lock))["host"] == "elsewhere"
     assert "data directory lost" in [entry.message for entry in caplog.records]
