@@ -4,10 +4,8 @@ import errno
 import os
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -455,34 +453,6 @@ def test_files_that_vanish_all_the_time_are_an_error(directory: Directory) -> No
         found = DocumentCheck(tree, FakeCodec()).examine(Place(ONE, (ONE[:2], ONE[2:])))
 
     assert [each.kind for each in found.problems] == ["unreadable"]
-
-
-def test_a_directory_that_is_compacted_all_the_time_is_healthy(directory: Directory) -> None:
-    """The new file is there before the old one goes."""
-    directory.store(ONE, b"a", name="0")
-    stop = threading.Event()
-
-    def compact() -> None:
-        for number in count(1):
-            directory.store(ONE, b"a", name=f"{number}-draft").rename(
-                directory.root / folder(ONE) / "snapshot" / str(number)
-            )
-            place = "snapshot" if number > 1 else "incremental"
-            (directory.root / folder(ONE) / place / str(number - 1)).unlink()
-            if stop.is_set():
-                return
-
-    (directory.root / folder(ONE) / "snapshot").mkdir()
-    compacting = threading.Thread(target=compact)
-    compacting.start()
-    try:
-        for _ in range(300):
-            check, problems = directory.check()
-            assert [each for each in problems if "-draft" not in each.path] == []
-            assert check.totals.changes == 1
-    finally:
-        stop.set()
-        compacting.join()
 
 
 def test_every_kind_has_advice_of_whole_sentences() -> None:
