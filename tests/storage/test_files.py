@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from amsync.storage import open_store
 from amsync.storage.files import LockHeld, RealFileSystem
+from support.fakecodec import FakeCodec, make_chunk
+
+from .shapes import bodies, document
 
 
 def test_a_write_that_the_kernel_cuts_short_is_continued(
@@ -31,6 +35,36 @@ def test_a_write_that_takes_nothing_is_an_error(
     with pytest.raises(OSError, match="took no bytes"):
         file.write(b"a")
     file.close()
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_no_file_and_holds_up_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"content")
+
+    assert RealFileSystem().read(tmp_path / "file") == b"content"
+    with pytest.raises(FileNotFoundError, match="Not a regular file"):
+        RealFileSystem().read(tmp_path / "pipe")
+    with pytest.raises(IsADirectoryError):
+        RealFileSystem().read(tmp_path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("read_only", [False, True])
+def test_pipes_among_documents_cost_only_themselves(tmp_path: Path, read_only: bool) -> None:
+    one, two = document(1), document(2)
+    folder = tmp_path / one[:2] / one[2:] / "incremental"
+    folder.mkdir(parents=True)
+    (folder / "good").write_bytes(make_chunk(b"a"))
+    os.mkfifo(folder / "pipe")
+    os.mkfifo(tmp_path / f"{two}.automerge")
+
+    store = open_store(tmp_path, codec=FakeCodec(), read_only=read_only)
+
+    assert bodies(store, one) == {b"a"}
+    assert store.list_ids() == [one]
+    assert {finding.kind for finding in store.report()} == {"unreadable", "bad_import"}
+    store.close()
 
 
 def test_a_lock_keeps_others_out_and_shows_what_its_holder_wrote(tmp_path: Path) -> None:

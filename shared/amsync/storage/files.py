@@ -98,7 +98,7 @@ class FileSystem(Protocol):
         ...
 
     def read(self, path: Path) -> bytes:
-        """Read a whole file."""
+        """Read a whole file; FileNotFoundError if there is none, or something else."""
         ...
 
     def stat(self, path: Path) -> FileStat:
@@ -190,8 +190,15 @@ class RealFileSystem:
         return _RealFile(os.open(path, flags, 0o644))
 
     def read(self, path: Path) -> bytes:
-        """Read a whole file."""
-        return path.read_bytes()
+        """Read a whole file; what is none counts as missing, since a pipe would never answer."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(descriptor)
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENOENT
+            raise OSError(number, "Not a regular file", str(path))
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+            return file.read()
 
     def stat(self, path: Path) -> FileStat:
         """Size and time."""

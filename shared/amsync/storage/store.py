@@ -28,16 +28,21 @@ from amsync.errors import (
     StorageFull,
 )
 from amsync.ids import DocumentId, shard_of
-from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
+from amsync.storage.batch import Position, Tombstone, WalBatch
 from amsync.storage.checkpoint import Checkpointer, DocumentLocks
 from amsync.storage.codec import ChunkCodec
 from amsync.storage.commit import Commit, Done, GroupCommit, InlineCommit, Observe
 from amsync.storage.compaction import Compactor
-from amsync.storage.documents import DocumentFiles
+from amsync.storage.documents import DocumentFiles, StoredBlob
 from amsync.storage.epochs import ShardEpochs
-from amsync.storage.files import FileSystem, RealFileSystem
+from amsync.storage.files import FileSystem, RealFileSystem, storage_errors
 from amsync.storage.findings import Finding
-from amsync.storage.importer import find_flat_files, import_flat_file, read_flat_file
+from amsync.storage.importer import (
+    FlatFile,
+    find_flat_files,
+    import_flat_file,
+    read_flat_file,
+)
 from amsync.storage.marks import ShardMarks
 from amsync.storage.predecessors import Predecessors
 from amsync.storage.tail import TailSegment, WalTail
@@ -111,6 +116,7 @@ class Store:
         )
         self._own = own
         self._kept: list[TailSegment] = []
+        self._flat_files: dict[DocumentId, FlatFile] = {}
         self._taken_late: set[DocumentId] = set()
         self._deleted: set[DocumentId] = set()
         self._positions: dict[int, Position] = {}
@@ -174,7 +180,7 @@ class Store:
         """
         # The tail first: what leaves it meanwhile is in the folder by then.
         chunks = self._tail.chunks(document_id)
-        stored = self._documents.read(document_id)
+        stored = [*self._documents.read(document_id), *self._flat_blobs(document_id)]
         self._predecessors.note_load(document_id, frozenset(blob.path for blob in stored))
         if self.is_deleted(document_id):
             if stored:
@@ -197,7 +203,11 @@ class Store:
         Raises:
             StorageError
         """
-        is_stored = self._tail.has(document_id) or bool(self._documents.paths(document_id))
+        is_stored = (
+            self._tail.has(document_id)
+            or document_id in self._flat_files
+            or bool(self._documents.paths(document_id))
+        )
         return is_stored and not self.is_deleted(document_id)
 
     def is_deleted(self, document_id: DocumentId) -> bool:
@@ -214,7 +224,7 @@ class Store:
         Raises:
             StorageError
         """
-        waiting = self._tail.ids()
+        waiting = self._tail.ids() | self._flat_files.keys()
         found = waiting | set(self._documents.ids())
         return sorted(found - self._documents.tombstones() - self._deleted)
 
@@ -496,15 +506,21 @@ class Store:
                 self._taken_late.update(item.document_id for item in batch.tombstones)
 
     def _show_flat_files(self) -> None:
-        """Opened for reading: show what the next server would take in, without doing it."""
+        """Opened for reading: note what the next server would take in, without doing it."""
         for flat in find_flat_files(self.volume, self._documents):
             try:
-                blob, _ = read_flat_file(self.volume, self._codec, flat)
+                read_flat_file(self.volume, self._codec, flat)
             except (InvalidDocument, StorageError) as error:
                 self.volume.findings.add("bad_import", flat.path, str(error))
-                continue
-            chunks = DocumentChunks(0, 1, flat.document_id, (blob,))
-            self._take(flat.path, [WalBatch(changes=(chunks,))])
+            else:
+                self._flat_files[flat.document_id] = flat
+
+    def _flat_blobs(self, document_id: DocumentId) -> list[StoredBlob]:
+        flat = self._flat_files.get(document_id)
+        if flat is None:
+            return []
+        with storage_errors("read", flat.path):
+            return [StoredBlob(flat.path, self.volume.files.read(flat.path))]
 
 
 def open_store(
