@@ -11,7 +11,7 @@ from typing import Protocol
 
 from amsync.errors import AmsyncError, StorageError
 from amsync.ids import DocumentId
-from amsync.protocol.envelope import HeadsOut, Offer, Outbound, Reply, Stamped, SyncOut
+from amsync.protocol.envelope import Offer, Outbound, Reply, Stamped, SyncOut
 
 Address = tuple[str, int]
 """Gateway incarnation and connection: where a peer can be reached."""
@@ -117,6 +117,8 @@ class Effects:
     """Calls, as (gateway, call), whose answers hold only if the chunks become durable."""
     answered: dict[DocumentId, list[Address]] = field(default_factory=lambda: defaultdict(list))
     """Who had asked for a document and is sent it in this step."""
+    created: set[DocumentId] = field(default_factory=set)
+    """Documents that are stored from this step on, if their chunks become durable."""
     failures: list[tuple[DocumentId, BaseException]] = field(default_factory=list)
 
     def send(self, gateway: str, item: Outbound) -> None:
@@ -134,14 +136,14 @@ class Effects:
             kept: list[Stamped] = []
             for stamped in items:
                 match stamped.item:
-                    case SyncOut(document_id=name) | HeadsOut(document_id=name):
-                        if name in document_ids:
-                            continue
+                    case SyncOut(document_id=name) if name in document_ids:
+                        continue
                     case Reply(call=call, error=None) if (gateway, call) in failed:
                         answer = Reply(call, type(error).__name__, str(error), b"")
                         stamped = replace(stamped, item=answer)  # noqa: PLW2901
                     case Offer() as offer:
-                        names = [name for name in offer.documents if name not in document_ids]
+                        unborn = self.created.intersection(document_ids)
+                        names = [name for name in offer.documents if name not in unborn]
                         stamped = replace(stamped, item=replace(offer, documents=names))  # noqa: PLW2901
                     case _:
                         pass

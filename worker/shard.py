@@ -155,7 +155,7 @@ class Shard:
 
         `is_lost`: nothing of what was stored could be read, so it must not be created anew.
         """
-        document = self.documents[document_id]
+        document = self._document(document_id)
         document.auto_create = self._auto_create and not is_lost
         self._guarded(
             document, lambda: document.loaded(engine, is_stored, effects, now), effects, now
@@ -163,17 +163,17 @@ class Shard:
 
     def load_failed(self, document_id: DocumentId, effects: Effects, now: float) -> None:
         """The shell could not read a document; it is tried again after a while."""
-        self.documents[document_id].load_failed(effects, now)
+        self._document(document_id).load_failed(effects, now)
 
     def load_broken(self, document_id: DocumentId, effects: Effects, now: float) -> None:
         """The document can't be opened whatever we try: everybody gets doc-unavailable."""
-        self.documents[document_id].load_broken(effects, now)
+        self._document(document_id).load_broken(effects, now)
 
     def job_finished(
         self, document_id: DocumentId, result: object, effects: Effects, now: float
     ) -> None:
         """A job returned, or raised, `result`."""
-        document = self.documents[document_id]
+        document = self._document(document_id)
         self._guarded(document, lambda: document.job_finished(result, effects, now), effects, now)
 
     def deletion_finished(
@@ -182,11 +182,17 @@ class Shard:
         error: BaseException | None,
         effects: Effects,
         now: float,
+        *,
+        is_gone: bool = False,
     ) -> None:
-        """The shell has deleted a document on disk, or failed to."""
-        document = self.documents[document_id]
+        """The shell has deleted a document on disk, or failed to.
+
+        `is_gone`: it failed, but the document may be deleted and counts as such.
+        """
+        document = self._document(document_id)
+        gone = is_gone or error is None
         self._guarded(
-            document, lambda: document.deletion_finished(error, effects, now), effects, now
+            document, lambda: document.deletion_finished(error, gone, effects, now), effects, now
         )
 
     def suspend_writing(self, error: StorageError) -> None:
@@ -436,6 +442,7 @@ class Shard:
         """What a document's step means for others: announcements and remote heads."""
         if not document.is_stored and document.document_id in effects.chunks:
             document.is_stored = True
+            effects.created.add(document.document_id)
             for connection in self.connections.values():
                 if connection.wants_announcements:
                     connection.to_offer.append(document.document_id)

@@ -43,7 +43,7 @@ from amsync.protocol.envelope import (
 from amsync.protocol.sync import names_no_heads
 from amsync.worker import calls, sending
 from amsync.worker.listening import Listening
-from amsync.worker.peers import LoadRetry, Peer, Peers, Waiting, WriteGate
+from amsync.worker.peers import DocumentItem, LoadRetry, Peer, Peers, Waiting, WriteGate
 from amsync.worker.ports import (
     Address,
     Effects,
@@ -158,6 +158,8 @@ class DocumentSynchronizer:
         self, engine: EngineDocument | None, is_stored: bool, effects: Effects, now: float
     ) -> None:
         """The volume was read; `engine` is None for a deleted document."""
+        if self.state is not State.LOADING:
+            return
         if self._is_stale:
             self.state = State.READY
             self.reload(effects)
@@ -171,6 +173,10 @@ class DocumentSynchronizer:
         returning = [peer for peer in self.peers.values() if peer.in_engine]
         for peer in returning:
             peer.in_engine = False
+        if self.deleted:
+            self._unavailable([peer.address for peer in returning], effects)
+            returning = []
+        for peer in returning:
             self._admit(peer, reset=True)
         if returning:
             self._sync([], [], (), effects, now)
@@ -226,6 +232,8 @@ class DocumentSynchronizer:
         """
         effects.count("documents_blocked")
         for waiting in (*self._in_hand, *self._in_job):
+            if isinstance(waiting.item, Call):
+                calls.reply(waiting, waiting.item, self._unopened_error(), b"", effects)
             waiting.ticket.done()
         self._in_hand, self._in_job = (), ()
         self._engine, self._heads, self._unsaved = None, (), []
@@ -235,14 +243,16 @@ class DocumentSynchronizer:
 
     def job_finished(self, result: object, effects: Effects, now: float) -> None:
         """A job has ended with a result or an exception."""
+        if self.state is not State.BUSY:  # the document was isolated meanwhile
+            return
         batch, self._in_job = self._in_job, ()
         self._in_hand = batch
         self.state = State.READY
         self._edited_at = _written_at(batch)
         call = batch[0].item if batch and isinstance(batch[0].item, Call) else None
         if self._is_stale:
-            if call is not None and call.operation == "get":
-                self._inbox.appendleft(batch[0])  # it is to see what is saved
+            if call is not None and (call.operation == "get" or self.gate.is_open):
+                self._inbox.appendleft(batch[0])  # on what is saved
                 batch = ()
             elif call is not None:
                 calls.reply(batch[0], call, self._unsaved_error(), b"", effects)
@@ -256,12 +266,16 @@ class DocumentSynchronizer:
         self._finish(batch)
         self.run(effects, now)
 
-    def deletion_finished(self, error: BaseException | None, effects: Effects, now: float) -> None:
-        """The shell has put the tombstone on disk, or failed to."""
+    def deletion_finished(
+        self, error: BaseException | None, is_gone: bool, effects: Effects, now: float
+    ) -> None:
+        """The shell has put the tombstone on disk, or failed to; then it may be there or not."""
+        if self.state is not State.BUSY:
+            return
         (waiting,), self._in_job = self._in_job, ()
         self.state = State.READY
         assert isinstance(waiting.item, Call)
-        if error is None:
+        if is_gone:
             self._forget_content()
             targets = [peer.address for peer in self.peers.values()]
             self._unavailable(targets, effects)
@@ -301,6 +315,9 @@ class DocumentSynchronizer:
         """Peers whose changes were not taken may write again."""
         is_over = self._listening.has_held and self.gate.is_open
         return is_over and self.state is State.READY
+
+    def _unopened_error(self) -> StorageError:
+        return StorageError(f"document {self.document_id} can't be opened; see the log")
 
     def _unsaved_error(self) -> StorageError:
         return self.gate.error or StorageError(f"document {self.document_id} could not be saved")
@@ -600,11 +617,20 @@ class DocumentSynchronizer:
                     peer.access, peer.needs_reset = waiting.item.access, True
                 self._unavailable([waiting.address], effects)
             elif isinstance(waiting.item, Call):
-                error = StorageError(f"document {self.document_id} can't be opened; see the log")
-                calls.reply(waiting, waiting.item, error, b"", effects)
-            elif isinstance(waiting.item, Close) and waiting.address in self.peers:
-                self._remove(self.peers[waiting.address])
+                calls.reply(waiting, waiting.item, self._unopened_error(), b"", effects)
+            elif (peer := self.peers.get(waiting.address)) is not None:
+                self._note_while_unread(peer, waiting.item)
             waiting.ticket.done()
+
+    def _note_while_unread(self, peer: Peer, item: DocumentItem) -> None:
+        """What a peer's item means while the document can't be read: above all, lost access."""
+        if isinstance(item, Close):
+            self._remove(peer)
+        elif isinstance(item, AccessIn):
+            self._retire(peer)
+            peer.access, peer.needs_reset = item.access, True
+        elif isinstance(item, UnavailableIn):
+            self._retire(peer)
 
     # -- the application's calls
 

@@ -26,6 +26,7 @@ from amsync.errors import (
     DocumentDeleted,
     StorageBehind,
     StorageError,
+    StorageFull,
     VolumeLost,
 )
 from amsync.ids import DocumentId, shard_of
@@ -408,8 +409,11 @@ class Worker:
                 good = engine.queued()
                 if engine.change_count():  # of nothing there is nothing to save
                     good.insert(0, engine.save())
-                self._store.bad_blob(document_id, stored.paths[index], good, why)
                 self._metrics.count("bad_blobs", "")
+                try:
+                    self._store.bad_blob(document_id, stored.paths[index], good, why)
+                except StorageFull as error:  # what is good can be served, and the rest waits
+                    log.warning("a bad file stays where it is", extra={"error": str(error)})
         except DocumentDeleted:
             pass
         except StorageError as error:
@@ -444,8 +448,17 @@ class Worker:
     def _delete(self, document_id: DocumentId) -> Callable[[dict[int, Effects], float], None]:
         error = _outcome(lambda: self._store.delete(document_id))
         failure = error if isinstance(error, BaseException) else None
+        # What may be deleted must not take any more edits: they would go with it.
+        is_gone = (
+            failure is not None
+            and _outcome(lambda: self._store.is_deleted(document_id)) is not False
+        )
         return lambda effects, now: self._shard(document_id).deletion_finished(
-            document_id, failure, self._effects(effects, self._shard(document_id)), now
+            document_id,
+            failure,
+            self._effects(effects, self._shard(document_id)),
+            now,
+            is_gone=is_gone,
         )
 
     def _list(self, _: DocumentId) -> Callable[[dict[int, Effects], float], None]:
@@ -505,6 +518,8 @@ class Worker:
             try:
                 found = await loop.run_in_executor(self._maintenance, self._store.rescan)
                 break
+            except VolumeLost:
+                raise
             except StorageError as error:
                 self._metrics.storage_errors.inc("rescan")
                 log.warning("the WALs could not be read again", extra={"error": str(error)})
@@ -526,7 +541,8 @@ class Worker:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             aged = time.monotonic() - last >= self._options.checkpoint_seconds
-            if self._store.checkpoint_due() or (aged and self._store.tail_bytes):
+            due = self._store.checkpoint_due() and not self._checkpoint_failed
+            if due or (aged and self._store.tail_bytes):
                 last = time.monotonic()
                 touched, self._touched = self._touched, set()
                 left = await loop.run_in_executor(self._maintenance, self._checkpoint, touched)

@@ -5,14 +5,16 @@ after everything in it is elsewhere, fsynced and read back; segments go oldest f
 one document take turns.
 """
 
+import contextlib
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from amsync.errors import StorageError, StorageFull
 from amsync.ids import DocumentId
 from amsync.storage.batch import Position
 from amsync.storage.documents import DocumentFiles
@@ -65,31 +67,67 @@ class Checkpointer:
     ) -> None:
         self._volume, self._documents, self._marks = volume, documents, marks
         self._tail, self._locks, self._threaded = tail, locks, threaded
+        self._known_bad: set[DocumentId] = set()
 
-    def write_out(self, segments: Sequence[TailSegment], positions: Mapping[int, Position]) -> None:
+    def write_out(
+        self,
+        segments: Sequence[TailSegment],
+        positions: Mapping[int, Position],
+        doubtful: Collection[DocumentId],
+    ) -> set[DocumentId]:
         """Write the content of sealed segments into the folders, then the marks of the shards.
+
+        Args:
+            segments: Oldest first.
+            positions: For the marks.
+            doubtful: Documents that are to be deleted besides those in the segments.
+
+        Returns:
+            Documents that could not be written, while others could.
 
         Raises:
             StorageError, StorageFull: Nothing is lost; call again.
         """
+        errors: dict[DocumentId, StorageError] = {}
         chunks: dict[DocumentId, list[tuple[int, bytes]]] = {}
         for segment in segments:
             for document_id, more in segment.chunks.items():
                 chunks.setdefault(document_id, []).extend(more)
 
         def delete(document_id: DocumentId) -> None:
-            with self._locks.of(document_id):
+            with self._noting(errors, document_id), self._locks.of(document_id):
                 self._documents.delete(document_id)
 
         def write(document_id: DocumentId) -> None:
-            with self._locks.of(document_id):
+            with self._noting(errors, document_id), self._locks.of(document_id):
                 if not self._documents.is_deleted(document_id):
                     blob = b"".join(in_order(chunks[document_id]))
                     self._documents.write_incremental(document_id, blob)
 
-        self.each(delete, sorted({name for segment in segments for name in segment.deleted}))
-        self.each(write, chunks)
+        deleted = {name for segment in segments for name in segment.deleted}.union(doubtful)
+        self.each(delete, sorted(deleted))
+        self.each(write, [name for name in chunks if name not in errors])
+        if errors and errors.keys() >= deleted.union(chunks):
+            raise next(iter(errors.values()))  # it is not about one of them
         self._marks.write(positions)
+        return set(errors)
+
+    @contextlib.contextmanager
+    def _noting(
+        self, errors: dict[DocumentId, StorageError], document_id: DocumentId
+    ) -> Iterator[None]:
+        try:
+            yield
+        except StorageFull:
+            raise
+        except StorageError as error:
+            errors[document_id] = error
+            if document_id not in self._known_bad:
+                self._known_bad.add(document_id)
+                folder = self._documents.folder(document_id)
+                self._volume.findings.add("document_unwritable", folder, str(error))
+        else:
+            self._known_bad.discard(document_id)
 
     def remove(self, segment: TailSegment) -> None:
         """Remove a segment that was written out, or put it aside if it is damaged.

@@ -199,14 +199,18 @@ class DocumentFiles:
                 default=0,
             )
             target = self._quarantine / f"{number:06d}-{path.name[:QUARANTINED_NAME]}"
-            note = {"path": str(path.relative_to(self._root)), "why": why}
-            self._durable.write(
-                self._quarantine / f"{target.name}.json",
-                (json.dumps(note, indent=1) + "\n").encode(),
-            )
-            self._durable.move(path, target)
+            fields = {"path": str(path.relative_to(self._root)), "why": why}
+            note = self._quarantine / f"{target.name}.json"
+            self._durable.write(note, (json.dumps(fields, indent=1) + "\n").encode())
+            try:
+                self._durable.move(path, target)
+            except StorageError:
+                with contextlib.suppress(StorageError):
+                    self._durable.remove([note])
+                raise
             self.quarantined_count += 1
-            self._quarantined_ids = None
+            if self._quarantined_ids is not None and (name := self._id_of(path)) is not None:
+                self._quarantined_ids.add(name)
         self._volume.findings.add("quarantined", path, why)
         return target
 
@@ -225,11 +229,16 @@ class DocumentFiles:
     def _quarantined(self) -> Iterator[DocumentId]:
         for entry in list_names(self._files, self._quarantine):
             if entry.name.endswith(".json"):
-                with contextlib.suppress(ValueError, TypeError, KeyError, FileNotFoundError):
+                # One that can't be read must not cost any document but its own.
+                with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OSError):
                     note = json.loads(self._files.read(self._quarantine / entry.name))
-                    parts = Path(note["path"]).parts
-                    if len(parts) == 4 and (found := _canonical(parts[0] + parts[1])):
+                    if (found := self._id_of(self._root / note["path"])) is not None:
                         yield found
+
+    def _id_of(self, path: Path) -> DocumentId | None:
+        """The document that a file in its folder belongs to."""
+        parts = path.relative_to(self._root).parts
+        return _canonical(parts[0] + parts[1]) if len(parts) == 4 else None
 
     def delete(self, document_id: DocumentId) -> None:
         """Delete a document for good: tombstone first, then its files.
@@ -310,8 +319,9 @@ class DocumentFiles:
             raise StorageError(f"every name for a file in {folder} is taken by other content")
         # Also when it is there with the same bytes: it may not have been fsynced.
         self._durable.write(path, blob)
-        if self.written is not None:
-            self.written.add(path)
+        written = self.written  # which another thread may be about to forget
+        if written is not None:
+            written.add(path)
         return path
 
 

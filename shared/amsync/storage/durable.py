@@ -67,6 +67,17 @@ class DurableFiles:
             StorageError, StorageFull: The file is there whole or not at all, perhaps not
                 durably; nothing may be deleted that it was to replace.
         """
+        try:
+            self._write(path, data)
+        except StorageError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            # Somebody has removed a directory that we know of.
+            with self._known_lock:
+                self._known = {self._root}
+            self._write(path, data)
+
+    def _write(self, path: Path, data: bytes) -> None:
         self.ensure_directory(path.parent)
         self.ensure_directory(self._scratch)
         draft = self._scratch / f"{self._owner}-{next(self._numbers)}"

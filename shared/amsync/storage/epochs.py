@@ -48,6 +48,9 @@ class ShardEpochs:
                 # Not in the listing yet: another machine has made it a moment ago.
                 raise StaleEpoch(f"epoch {epoch} of shard {shard} belongs to another") from None
             self._volume.files.fsync_directory(path.parent)
+        # Making a name has renewed this machine's listing, which may have been an old one.
+        if max(self._epochs(shard), default=0) > epoch:
+            raise StaleEpoch(f"epoch {epoch} of shard {shard} was passed by another")
         for other in known:
             with contextlib.suppress(OSError):
                 self._volume.files.unlink(path.parent / str(other))

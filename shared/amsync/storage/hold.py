@@ -172,8 +172,15 @@ class Hold:
         self.check_known()
 
     def all_seen(self) -> None:
-        """Note that everything that predecessors wrote has been seen."""
+        """Note that everything that predecessors wrote has been seen.
+
+        Raises:
+            VolumeLost: Somebody else holds the directory.
+            StorageError: That could not be found out.
+        """
         with self._lock:
+            if self._beats:
+                self._look()
             self.is_unseen = False
             # If this fails, the next holder looks twice too, which is harmless.
             with contextlib.suppress(OSError):

@@ -8,10 +8,12 @@ Invariants: a segment of a predecessor is read durably (fsynced by ourselves) be
 it is served; none is removable before the second look.
 """
 
+import errno
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from amsync.errors import StorageError
 from amsync.ids import DocumentId
 from amsync.storage.documents import DocumentFiles
 from amsync.storage.files import list_names, storage_errors
@@ -38,6 +40,7 @@ class Predecessors:
         self.directories: set[Path] = set()
         """Folders of other incarnations; they go when they are empty."""
         self._shown: dict[DocumentId, frozenset[Path]] = {}
+        self._loading: dict[DocumentId, int] = {}
         if self.are_hidden:
             documents.written = set()
 
@@ -59,13 +62,18 @@ class Predecessors:
         for path in list_segments(files, self._wal):
             if path.parent == self._own:
                 continue
-            with storage_errors("read", path):
-                size = files.stat(path).size_bytes
-            if self._sizes.get(path) == size:
-                continue
-            if self._volume.hold is not None:
-                self._make_durable(path)
-            segment = read_segment(files, path)
+            try:
+                with storage_errors("read", path):
+                    size = files.stat(path).size_bytes
+                if self._sizes.get(path) == size:
+                    continue
+                if self._volume.hold is not None:
+                    self._make_durable(path)
+                segment = read_segment(files, path)
+            except StorageError as error:
+                if _is_gone(error):  # its opening has written it out; the listing is an old one
+                    continue
+                raise
             if segment.fault is not None:
                 self._volume.findings.add("bad_record", path, segment.fault)
             self._sizes[path] = size
@@ -79,28 +87,39 @@ class Predecessors:
             self._volume.files.fsync_file(path)
             self._volume.files.fsync_directory(path.parent)
 
+    def begin_load(self, document_id: DocumentId) -> None:
+        """A document is about to be read; `note_load` follows, or the load fails."""
+        if self.are_hidden:
+            with self._lock:
+                self._loading[document_id] = self._loading.get(document_id, 0) + 1
+
     def note_load(self, document_id: DocumentId, paths: frozenset[Path]) -> None:
         """Remember with which files a document was given out, while some may be hidden."""
         if self.are_hidden:
             with self._lock:
+                self._loading[document_id] = self._loading.get(document_id, 1) - 1
                 known = self._shown.get(document_id)
                 self._shown[document_id] = paths if known is None else known & paths
 
     def outdated(self) -> set[DocumentId]:
         """Find documents that were given out without a file, or in spite of a tombstone.
 
-        Raises:
-            StorageError
+        Those that can't be looked at, or are being read now, count as such.
         """
         with self._lock:
             shown = dict(self._shown)
+            loading = {name for name, count in self._loading.items() if count > 0}
         own = self._documents.written or set()
-        return {
-            document_id
-            for document_id, paths in shown.items()
-            if not paths.union(own).issuperset(self._documents.paths(document_id))
-            or self._documents.is_deleted(document_id)
+        return loading | {
+            name for name, paths in shown.items() if self._has_more(name, paths | own)
         }
+
+    def _has_more(self, document_id: DocumentId, paths: frozenset[Path]) -> bool:
+        try:
+            listed = self._documents.paths(document_id)
+            return not paths.issuperset(listed) or self._documents.is_deleted(document_id)
+        except StorageError:
+            return True
 
     def all_seen(self) -> None:
         """Nothing is hidden any more, and all of it was taken."""
@@ -108,4 +127,10 @@ class Predecessors:
             self._volume.hold.all_seen()
         with self._lock:
             self._shown.clear()
+            self._loading.clear()
         self._documents.written = None
+
+
+def _is_gone(error: StorageError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ESTALE)

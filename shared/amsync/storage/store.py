@@ -26,9 +26,10 @@ from amsync.errors import (
     StorageBehind,
     StorageError,
     StorageFull,
+    VolumeLost,
 )
 from amsync.ids import DocumentId, shard_of
-from amsync.storage.batch import Position, Tombstone, WalBatch
+from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
 from amsync.storage.checkpoint import Checkpointer, DocumentLocks
 from amsync.storage.codec import ChunkCodec
 from amsync.storage.commit import Commit, Done, GroupCommit, InlineCommit, Observe
@@ -119,6 +120,7 @@ class Store:
         self._flat_files: dict[DocumentId, FlatFile] = {}
         self._taken_late: set[DocumentId] = set()
         self._deleted: set[DocumentId] = set()
+        self._doubtful: set[DocumentId] = set()
         self._positions: dict[int, Position] = {}
         # Held over append and tail.add, and over rotate: else a checkpoint could remove a
         # segment whose last batch is acknowledged but not in the tail yet.
@@ -179,6 +181,7 @@ class Store:
             StorageError: The volume could not be read; this says nothing about the document.
         """
         # The tail first: what leaves it meanwhile is in the folder by then.
+        self._predecessors.begin_load(document_id)
         chunks = self._tail.chunks(document_id)
         stored = [*self._documents.read(document_id), *self._flat_blobs(document_id)]
         self._predecessors.note_load(document_id, frozenset(blob.path for blob in stored))
@@ -236,9 +239,10 @@ class Store:
         are committed later are dropped.
 
         Raises:
-            StorageError, StorageFull: It may be deleted already; deleting again is harmless.
+            StorageError, StorageFull: If `is_deleted` says so now, it may be on disk, and the
+                next checkpoint makes sure of it; else nothing has happened.
         """
-        shard = shard_of(document_id, self.volume.shard_count)
+        shard = self._shard(document_id)
         tombstone = Tombstone(shard, self._claimed.get(shard, 1), document_id)
         self.commit_blocking(WalBatch(tombstones=(tombstone,)))
         with contextlib.suppress(StorageError), self._open_document(document_id):
@@ -276,7 +280,7 @@ class Store:
     @property
     def tail_bytes(self) -> int:
         """Bytes that are in the WAL only, roughly."""
-        return self._tail.size_bytes
+        return self._tail.size_bytes + len(self._doubtful)
 
     def checkpoint_due(self) -> bool:
         """Tell whether the tail is so long that a checkpoint should not wait for its time."""
@@ -323,6 +327,8 @@ class Store:
         with self._checkpoint_lock:
             if self._closed:
                 raise StorageError("the store is closed")
+            if self.volume.hold is not None:
+                self.volume.hold.beat()
             self._take_segments()
             found = self._taken_late | self._predecessors.outdated()
             self._predecessors.all_seen()
@@ -427,9 +433,17 @@ class Store:
                     f"{self._tail_limit_bytes} may; see why checkpoints fail"
                 )
             self._check_ours()
-            path = self._writer.append(batches)
-            # Again: if the process stood still meanwhile, somebody else may have read the WAL.
-            self._check_ours()
+            try:
+                path = self._writer.append(batches)
+                # Again: if the process stood still meanwhile, somebody else may have read the WAL.
+                self._check_ours()
+            except StorageError:
+                # A tombstone that may be on disk beats whatever comes after it, so the document
+                # counts as deleted from here on (test_a_deletion_that_failed_...).
+                doubtful = {item.document_id for batch in batches for item in batch.tombstones}
+                self._deleted |= doubtful
+                self._doubtful |= doubtful
+                raise
             self._take(path, batches)
 
     def _take(self, path: Path, batches: Sequence[WalBatch], fault: str | None = None) -> None:
@@ -447,6 +461,7 @@ class Store:
             self._writer.rotate()
             segments = self._tail.segments()
             latest = dict(self._positions)
+            doubtful = set(self._doubtful)
         # A position that is behind came from a predecessor's segment; a later one is durable.
         positions = {
             shard: position
@@ -454,11 +469,15 @@ class Store:
             for shard, position in segment.positions.items()
             if not position.is_behind(latest[shard])
         }
-        self._checkpointer.write_out(segments, positions)
+        failed = self._checkpointer.write_out(segments, positions, doubtful)
         self._check_ours()
+        with self._append_lock:
+            self._carry_over(segments, failed)
+            self._doubtful -= doubtful - failed
         for segment in segments:
             if self._predecessors.are_hidden and segment.path.parent != self._own:
-                self._kept.append(segment)
+                if segment not in self._kept:
+                    self._kept.append(segment)
             else:
                 self._checkpointer.remove(segment)
         self._tail.drop(segments)
@@ -471,6 +490,31 @@ class Store:
             for directory in self._predecessors.directories:
                 self.volume.durable.remove_empty_directory(directory)
             self._predecessors.directories.clear()
+
+    def _carry_over(self, segments: Sequence[TailSegment], failed: set[DocumentId]) -> None:
+        """Write what could not be brought into its folder into the WAL again.
+
+        So one document that can't be written doesn't keep the segments of all others.
+        """
+        batches = [
+            WalBatch(
+                changes=tuple(
+                    DocumentChunks(self._shard(name), epoch, name, (chunk,))
+                    for name in sorted(failed & segment.chunks.keys())
+                    for epoch, chunk in segment.chunks[name]
+                ),
+                tombstones=tuple(
+                    Tombstone(self._shard(name), 1, name) for name in failed & segment.deleted
+                ),
+            )
+            for segment in segments
+        ]
+        batches = [batch for batch in batches if batch.item_count]
+        if batches:
+            self._tail.add(self._writer.append(batches), batches)
+
+    def _shard(self, document_id: DocumentId) -> int:
+        return shard_of(document_id, self.volume.shard_count)
 
     def _recover(self) -> None:
         """Take over what earlier processes left, whatever the instant at which they died."""
@@ -485,14 +529,24 @@ class Store:
         if self.checkpoint_due():
             try:
                 self._checkpoint()
-            except StorageFull as error:
+            except VolumeLost:
+                raise
+            except StorageError as error:
                 self.volume.findings.add("checkpoint_failed", self._wal, str(error))
         found = list(find_flat_files(self.volume, self._documents))
         if found:
             log.info("taking in flat files", extra={"count": len(found)})
 
         def take_in(index: int) -> None:
-            import_flat_file(self.volume, self._documents, self._codec, found[index])
+            flat = found[index]
+            try:
+                import_flat_file(self.volume, self._documents, self._codec, flat)
+            except VolumeLost:
+                raise
+            except StorageError as error:
+                # Shown as it is, and taken in by a later start.
+                self.volume.findings.add("import_failed", flat.path, str(error))
+                self._flat_files[flat.document_id] = flat
 
         self._checkpointer.each(take_in, range(len(found)))
 

@@ -24,12 +24,14 @@ from amsync.ids import StorageId, is_safe_peer_text
 from amsync.storage.durable import DurableFiles
 from amsync.storage.files import FileSystem, HeldLock, list_names, path_exists, storage_errors
 from amsync.storage.findings import Findings
-from amsync.storage.hold import Hold, claim, claim_for_reading
+from amsync.storage.hold import BEAT_SECONDS, Hold, claim, claim_for_reading
 
 LAYOUT_VERSION = 1
 CONTROL_DIRECTORY = ".amsync"
 ADAPTER_ID = Path("st") / "orage-adapter-id"
 MAX_SHARD_COUNT = 4_096
+
+_NOT_OURS = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS)
 
 HIDDEN_SECONDS = 60.0
 """So long a network file system may go on not showing a name that another machine has made."""
@@ -110,7 +112,7 @@ class Volume:
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> "Volume":
-        """Open a data directory, or make it. Blocking, at most half a minute.
+        """Open a data directory, or make it. Blocking, on network file systems up to 75 s.
 
         Args:
             root: Absolute path; made with its parents if missing.
@@ -157,7 +159,9 @@ class Volume:
                 kept = _read_cluster(files, control)
                 if kept is None and not hold.is_first and hold.is_unseen:
                     # Its name may be hidden still; a second identity would split the volume.
-                    pause(HIDDEN_SECONDS)
+                    for _ in range(int(HIDDEN_SECONDS / BEAT_SECONDS)):
+                        pause(BEAT_SECONDS)
+                        hold.beat()
                     kept = _read_cluster(files, control)
                 cluster = _settle_storage_id(
                     kept or _new_cluster(new_uuid, found or wanted, shard_count),
@@ -254,10 +258,14 @@ def _make_root(files: FileSystem, root: Path) -> None:
     if not files.stat(root).is_directory:
         raise NotADirectoryError(errno.ENOTDIR, "it is not a directory")
     # Also when all were there: a process that was killed may have made them without coming to
-    # this (test_nothing_named_is_lost_...). Where we may not look we have made nothing.
+    # this (test_nothing_named_is_lost_...). Where we may not look, or a file system knows no
+    # fsync of directories (/proc, a squashfs), we have made nothing.
     for path in root.parents:
-        with contextlib.suppress(PermissionError):
+        try:
             files.fsync_directory(path)
+        except OSError as error:
+            if error.errno not in (*_NOT_OURS, errno.EACCES, errno.EPERM):
+                raise
 
 
 def _self_test(files: FileSystem, durable: DurableFiles, scratch: Path, owner: str) -> None:
