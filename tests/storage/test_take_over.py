@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from amsync.errors import DocumentDeleted, StaleEpoch, StorageError
+from amsync.errors import DocumentDeleted, StaleEpoch, StorageError, VolumeLost
 from amsync.ids import DocumentId
-from amsync.storage import RESCAN_SECONDS, Store, WalBatch
-from amsync.storage.epochs import ShardEpochs
-from support.fakecodec import make_chunk
+from amsync.storage import RESCAN_SECONDS, Store, WalBatch, open_store, predecessors
+from amsync.storage.epochs import KEPT, ShardEpochs
+from amsync.storage.files import Entry, RealFileSystem
+from support.fakecodec import FakeCodec, make_chunk
 from support.memfs import KEEP_EVERYTHING, KEEP_NOTHING, MachineDown
 
 from .conftest import ROOT
@@ -226,7 +227,81 @@ def test_epochs_grow_over_machines_crashes_and_hidden_names() -> None:
     assert second.claim_shard(7) == 2, "its name was hidden, not free"
     machines.disk.now += 60
     names = [name for name in machines.disk.tree(ROOT) if "/shards/007/" in name]
-    assert names == [".amsync/shards/007/2"]
+    assert names == [".amsync/shards/007/1", ".amsync/shards/007/2"]
+    for epoch in range(3, 40):
+        assert second.claim_shard(7) == epoch
+    names = [name for name in machines.disk.tree(ROOT) if "/shards/007/" in name]
+    assert len(names) == KEPT
+
+
+def test_an_old_listing_of_epochs_gives_no_old_epoch(tmp_path: Path) -> None:
+    class Stale(RealFileSystem):
+        def list_directory(self, path: Path) -> list[Entry]:
+            return [Entry("1", False)] if path.name == "003" else super().list_directory(path)
+
+    store = open_store(tmp_path, codec=FakeCodec(), threaded=False)
+    assert [store.claim_shard(3) for _ in range(3)] == [1, 2, 3]
+    store.close()
+
+    stale = open_store(tmp_path, codec=FakeCodec(), threaded=False, files=Stale())
+
+    assert stale.claim_shard(3) == 4
+    stale.close()
+
+
+def test_a_server_that_stood_still_leaves_the_volume_to_its_successor_at_its_second_look() -> None:
+    machines = Machines()
+    commit(machines.open("first"), changes({ONE: [b"1"]}))
+    machines.kill("first")
+    old = machines.open("a")
+    machines.stop("a")
+    new = machines.open("b")
+    commit(new, changes({ONE: [b"b"]}))
+    machines.wait(60)
+
+    with pytest.raises(VolumeLost):
+        old.rescan()
+    with pytest.raises(VolumeLost):
+        commit(old, changes({ONE: [b"late"]}))
+
+    machines.wait(1)
+    commit(new, changes({ONE: [b"c"]}))
+
+
+def test_a_segment_that_is_listed_and_gone_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path, codec=FakeCodec(), threaded=False)
+    commit(store, changes({ONE: [b"a"]}))
+    gone = store._own / "00000099.wal"
+    store.volume.close()
+    listed = predecessors.list_segments
+    monkeypatch.setattr(
+        predecessors, "list_segments", lambda files, wal: [*listed(files, wal), gone]
+    )
+
+    store = open_store(tmp_path, codec=FakeCodec(), threaded=False)
+
+    assert bodies(store, ONE) == {b"a"}
+    store.close()
+
+
+def test_a_document_that_can_not_be_looked_at_again_is_loaded_again() -> None:
+    machines = Machines()
+    commit(machines.open("a"), changes({ONE: [b"a"], TWO: [b"b"]}))
+    machines.kill("a")
+    new = machines.open("b")
+    bodies(new, ONE)
+    new._predecessors.begin_load(TWO)
+    machines.wait(RESCAN_SECONDS)
+
+    def unreadable(_: DocumentId) -> list[Path]:
+        raise StorageError("EIO")
+
+    new._documents.paths = unreadable  # type: ignore[method-assign]
+
+    assert new.rescan() >= {ONE, TWO}
+    assert not new.rescan_is_due
 
 
 def test_an_epoch_that_was_passed_is_refused() -> None:

@@ -1,8 +1,13 @@
 """One document comes and goes: load, failed load, deletion, letting go."""
 
+import pytest
+
+from amsync._automerge import build_document
 from amsync.ids import DocumentId
 from amsync.protocol.envelope import (
+    AccessIn,
     Call,
+    Reply,
     SyncIn,
 )
 from amsync.worker.engine import load_document
@@ -279,6 +284,57 @@ def test_many_messages_in_one_entry_are_one_batch(net: Net, document_id: Documen
 
     assert {len(client.value()) for client in clients} == {5}
     assert messages <= 15
+
+
+# -- what is said while it can't be read
+
+
+def test_access_that_was_lost_while_the_document_could_not_be_read_is_lost(
+    net: Net, document_id: DocumentId
+) -> None:
+    stored(net, document_id, a=1)
+    client = Client(net, document_id, 1)
+    net.introduce(client)
+    net.load_fails = True
+    net.step(lambda effects: net.shard.found([document_id], effects, net.now))
+    for _ in range(LOADS_UNTIL_REFUSED + 2):
+        net.tick(5.0)
+
+    client.access = 1
+    client.give(AccessIn(1, document_id, 1))
+    net.load_fails = False
+    for _ in range(100):
+        net.tick(5.0)
+    net.settle()
+    client.put("forbidden", 1)
+    client.say()
+    net.settle()
+
+    assert len(net.stored[document_id]) == 1
+
+
+def test_calls_of_a_document_that_fails_unexpectedly_are_answered_and_late_results_ignored(
+    net: Net, document_id: DocumentId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net.failures_are_expected = True
+    stored(net, document_id, a=1)
+    net.hold_jobs = True
+    net.give(Call(9, "apply", document_id, build_document({"x": 1})))
+    document = net.shard.documents[document_id]
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(document, "run", fail)
+        net.give(Call(10, "get", document_id, b""))
+    assert document.state is State.BLOCKED
+    for _ in range(60):
+        net.tick()
+    net.release()
+
+    replies = {item.call: item.error for _, item in net.published if isinstance(item, Reply)}
+    assert replies[9] == "StorageError"
 
 
 # -- loss

@@ -1,8 +1,9 @@
 """A commit fails: nobody is told what is not saved, and what was written comes again."""
 
 from amsync._automerge import build_document
-from amsync.ids import DocumentId
-from amsync.protocol.envelope import AccessIn, Call, HeadsOut, Offer, OfferDone, Reply
+from amsync.errors import StorageError
+from amsync.ids import DocumentId, base58check_encode
+from amsync.protocol.envelope import AccessIn, Call, HeadsOut, Offer, OfferDone, Reply, SubscribeIn
 from amsync.worker.synchronizer import State
 from native import craft
 from server.replicas import names
@@ -203,6 +204,48 @@ def test_calls_are_answered_with_the_error_and_shown_nothing_unsaved(
     assert replies[2].payload == read.payload
     net.make_room()
     assert net.call("apply", document_id, change).error is None
+
+
+def test_remote_heads_of_a_step_that_failed_are_told(net: Net, document_id: DocumentId) -> None:
+    """They are the writer's own, and true whether we could save them or not."""
+    stored(net, document_id, a=1)
+    writer = Client(net, document_id, 1, storage_id="writer's storage")
+    reader = Client(net, document_id, 2)
+    net.introduce(writer, reader)
+    reader.give(SubscribeIn(2, ["writer's storage"], []))
+    net.disk_is_full = True
+    writer.put("b", 2)
+    writer.say()
+    net.settle()
+    net.make_room()
+    net.settle()
+
+    told = [set(item.heads) for item in reader.heard if isinstance(item, HeadsOut)]
+    assert {base58check_encode(head) for head in writer.replica.heads()} in told
+
+
+def test_a_deletion_in_doubt_takes_no_more_edits(net: Net, document_id: DocumentId) -> None:
+    stored(net, document_id, a=1)
+    client = Client(net, document_id, 1)
+    net.introduce(client)
+    net.hold_jobs = True
+    net.give(Call(1, "delete", document_id, b""))
+    net.waiting.clear()
+    error = StorageError("EIO")
+
+    net.step(
+        lambda effects: net.shard.deletion_finished(
+            document_id, error, effects, net.now, is_gone=True
+        )
+    )
+    client.put("b", 2)
+    client.say()
+    net.settle()
+
+    replies = [item for _, item in net.published if isinstance(item, Reply)]
+    assert [reply.error for reply in replies] == ["StorageError"]
+    assert client.kinds()[-1] == "unavailable"
+    assert len(net.stored[document_id]) == 1
 
 
 def test_a_document_can_be_deleted_while_the_disk_is_full(

@@ -4,7 +4,9 @@ Not here: leases. The holder of a shard's lease, and nobody else, makes the file
 before it reads anything of the shard; since the file is made exclusively and stays, epochs grow
 also when the bus has forgotten everything.
 
-    <root>/.amsync/shards/017/<epoch>    decimal; only the highest one counts
+    <root>/.amsync/shards/017/<epoch>    decimal; the highest one counts
+
+The last `KEPT` files stay, so that a machine that goes on seeing an old listing runs into them.
 """
 
 import contextlib
@@ -13,6 +15,8 @@ from pathlib import Path
 from amsync.errors import StaleEpoch
 from amsync.storage.files import list_names, storage_errors
 from amsync.storage.volume import Volume
+
+KEPT = 16
 
 
 class ShardEpochs:
@@ -51,7 +55,7 @@ class ShardEpochs:
         # Making a name has renewed this machine's listing, which may have been an old one.
         if max(self._epochs(shard), default=0) > epoch:
             raise StaleEpoch(f"epoch {epoch} of shard {shard} was passed by another")
-        for other in known:
+        for other in [other for other in known if other <= epoch - KEPT]:
             with contextlib.suppress(OSError):
                 self._volume.files.unlink(path.parent / str(other))
 

@@ -2,9 +2,9 @@
 
 Not here: what the holder does with the directory. The file `.amsync/lock` is locked (flock) by
 the holder and says who it is. One machine's kernel answers for its own locks, so there the lock
-alone decides, and a kill -9 leaves nothing behind. Between machines a lock may be unknown, local
-to each of them, or outlive its holder; there the holder also counts up a number in the file
-every few seconds, and a newcomer watches whether it moves before it takes over.
+alone decides, and a kill -9 leaves nothing behind. Between machines a lock may be unknown, or
+local to each of them; there the holder also counts up a number in the file every few seconds,
+and a newcomer watches whether it moves before it takes over.
 
 Invariant: a holder that has not beaten for `LATE_SECONDS` looks whether the directory is still
 its own before it acknowledges anything. A newcomer waits twice as long, and what an old holder
