@@ -192,6 +192,28 @@ def test_a_record_that_is_being_written_is_no_take_over(torn: bytes) -> None:
     assert json.loads(record)["has_stopped"] is False
 
 
+def test_a_record_that_can_not_be_read_is_watched_like_any_other() -> None:
+    machines = Machines(locks="own")
+    machines.open("a")
+    machines.wait(60)
+    machines.kill("a")
+    record = machines.disk.read(LOCK)
+    machines.disk.put(LOCK, record[:40])
+
+    def write_on(seconds: float) -> None:
+        machines.disk.now += seconds
+        machines.disk.put(LOCK, record)
+
+    with pytest.raises(VolumeBusy):
+        claim(
+            machines.disk.machine("b"),
+            LOCK,
+            "b" * 32,
+            monotonic=lambda: machines.disk.now,
+            pause=write_on,
+        )
+
+
 def test_it_beats_by_itself_on_a_network_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from amsync.cli.directory import (
     plain,
     print_json,
 )
+from amsync.errors import StorageError
 from amsync.storage import RESCAN_SECONDS, Store
 from amsync.storage.check.log import documents_in_log
 from amsync.storage.volume import CONTROL_DIRECTORY
@@ -77,5 +78,9 @@ def _compact(store: Store, as_json: bool) -> int:
     with Bar("compacting", hidden=as_json) as bar:
         for done, document_id in enumerate(document_ids):
             bar(done, len(document_ids))
-            count += store.compact_if_due(document_id)
+            try:
+                count += store.compact_if_due(document_id)
+            except StorageError as error:
+                bar.clear()
+                click.echo(f"{document_id} is not compacted: {plain(str(error))}", err=True)
     return count

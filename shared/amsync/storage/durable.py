@@ -150,4 +150,6 @@ class DurableFiles:
             leftover: list[Entry] = list_names(self._files, self._scratch)
             for entry in leftover:
                 if not entry.is_directory:
-                    self._files.unlink(self._scratch / entry.name)
+                    # A full disk may not even let go of a file.
+                    with contextlib.suppress(OSError):
+                        self._files.unlink(self._scratch / entry.name)

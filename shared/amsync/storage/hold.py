@@ -227,10 +227,11 @@ def claim(
     is_networked = files.is_networked(path.parent)
     lock = _lock(files, path)
     try:
-        previous = _parse(files.read(path))
+        content = files.read(path)
+        previous = _parse(content)
         is_ours = previous is not None and previous.machine == machine and lock.is_enforced
         if (is_networked or not lock.is_enforced) and not is_ours:
-            _wait_for_silence(files, path, previous, monotonic, pause)
+            _wait_for_silence(files, path, content, monotonic, pause)
         seen = previous is not None and previous.machine == machine and not previous.is_unseen
         record = Record(
             owner=owner,
@@ -240,7 +241,7 @@ def claim(
             is_unseen=is_networked and not seen,
         )
         beats = is_networked or not lock.is_enforced
-        is_first = previous is None
+        is_first = not content
         hold = Hold(files, path, lock, record, beats=beats, is_first=is_first, monotonic=monotonic)
         if not lock.is_enforced:
             pause(CLAIM_SECONDS)
@@ -278,11 +279,12 @@ def claim_for_reading(
     except OSError as error:
         raise VolumeError(f"can't lock {path}: {error.strerror or error}") from error
     try:
-        previous = _parse(files.read(path))
+        content = files.read(path)
+        previous = _parse(content)
         is_ours = previous is not None and previous.machine == files.machine_id()
         is_networked = files.is_networked(path.parent)
         if (is_networked or not lock.is_enforced) and not (is_ours and lock.is_enforced):
-            _wait_for_silence(files, path, previous, monotonic, pause)
+            _wait_for_silence(files, path, content, monotonic, pause)
     except BaseException:
         lock.release()
         raise
@@ -301,11 +303,12 @@ def _lock(files: FileSystem, path: Path) -> HeldLock:
 def _wait_for_silence(
     files: FileSystem,
     path: Path,
-    previous: Record | None,
+    content: bytes,
     monotonic: Callable[[], float],
     pause: Callable[[float], None],
 ) -> None:
-    if previous is None or previous.has_stopped:
+    previous = _parse(content)
+    if not content or (previous is not None and previous.has_stopped):
         return
     log.info(
         "waiting whether the last holder of the data directory still lives",
@@ -314,10 +317,11 @@ def _wait_for_silence(
     until = monotonic() + SILENT_SECONDS
     while monotonic() < until:
         pause(0.5)
-        found = _parse(files.read(path))  # opened anew: only then do other machines' writes show
+        now = files.read(path)  # opened anew: only then do other machines' writes show
+        found = _parse(now)
         if found is not None and found.has_stopped:
             return
-        if found != previous:
+        if now != content:  # it beats, or is being written
             raise _busy(path, found or previous)
 
 

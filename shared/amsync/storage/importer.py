@@ -107,5 +107,5 @@ def _marker(volume: Volume, path: Path) -> Path:
 def _known_state(volume: Volume, path: Path) -> object:
     try:
         return json.loads(volume.files.read(_marker(volume, path)))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (OSError, ValueError):  # then it is taken in again, which changes nothing
         return None
