@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from amsync.errors import StorageError, StorageFull
-from amsync.ids import DocumentId
-from amsync.storage.batch import Position
+from amsync.ids import DocumentId, shard_of
+from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
 from amsync.storage.documents import DocumentFiles
 from amsync.storage.files import list_names, path_exists, storage_errors
 from amsync.storage.marks import ShardMarks
@@ -184,3 +184,24 @@ class Checkpointer:
         left = [directory / name for name in names if name.endswith(SEGMENT_SUFFIX)]
         self._volume.durable.remove(left)
         self._volume.durable.remove_empty_directory(directory)
+
+
+def carried_over(
+    segments: Sequence[TailSegment], failed: Collection[DocumentId], shard_count: int
+) -> list[WalBatch]:
+    """Collect what segments hold of some documents, for another segment."""
+    batches = [
+        WalBatch(
+            changes=tuple(
+                DocumentChunks(shard_of(name, shard_count), epoch, name, (chunk,))
+                for name in sorted(segment.chunks.keys() & failed)
+                for epoch, chunk in segment.chunks[name]
+            ),
+            tombstones=tuple(
+                Tombstone(shard_of(name, shard_count), 1, name)
+                for name in sorted(segment.deleted.intersection(failed))
+            ),
+        )
+        for segment in segments
+    ]
+    return [batch for batch in batches if batch.item_count]

@@ -6,18 +6,23 @@ change); a bad file is reported and left where it is; a deleted document stays d
 """
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from amsync.errors import InvalidDocument, InvalidDocumentId, StorageError
+from amsync.errors import InvalidDocument, InvalidDocumentId, StorageError, VolumeLost
 from amsync.ids import DocumentId, parse_document_id
 from amsync.storage.codec import ChunkCodec, ChunkInfo
-from amsync.storage.documents import DocumentFiles
+from amsync.storage.documents import DocumentFiles, StoredBlob
 from amsync.storage.files import storage_errors
 from amsync.storage.volume import Volume
 
 SUFFIX = ".automerge"
+
+Each = Callable[[Callable[["FlatFile"], None], Iterable["FlatFile"]], None]
+
+log = logging.getLogger("amsync.storage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,62 @@ def import_flat_file(
     else:
         documents.write_snapshot(flat.document_id, blob, info.heads)
     volume.durable.write(_marker(volume, flat.path), json.dumps(flat.state).encode())
+
+
+class FlatFiles:
+    """The flat files of one volume: taken in, or shown until they can be.
+
+    Attributes:
+        shown: Files that count as part of their documents though they are not taken in.
+    """
+
+    def __init__(self, volume: Volume, documents: DocumentFiles, codec: ChunkCodec) -> None:
+        self.shown: dict[DocumentId, FlatFile] = {}
+        self._volume, self._documents, self._codec = volume, documents, codec
+
+    def take_in(self, each: Each) -> None:
+        """Take in every file that is new or changed; `each` runs a call for each of them.
+
+        Raises:
+            StorageError: They can't be listed.
+            VolumeLost
+        """
+        found = list(find_flat_files(self._volume, self._documents))
+        if found:
+            log.info("taking in flat files", extra={"count": len(found)})
+        each(self._take_in, found)
+
+    def _take_in(self, flat: FlatFile) -> None:
+        try:
+            import_flat_file(self._volume, self._documents, self._codec, flat)
+        except VolumeLost:
+            raise
+        except StorageError as error:
+            # Shown as it is, and taken in by a later start.
+            self._volume.findings.add("import_failed", flat.path, str(error))
+            self.shown[flat.document_id] = flat
+
+    def show(self) -> None:
+        """Show what the next server would take in, without doing it; a volume is only read."""
+        for flat in find_flat_files(self._volume, self._documents):
+            try:
+                read_flat_file(self._volume, self._codec, flat)
+            except (InvalidDocument, StorageError) as error:
+                self._volume.findings.add("bad_import", flat.path, str(error))
+            else:
+                self.shown[flat.document_id] = flat
+
+    def blobs(self, document_id: DocumentId) -> list[StoredBlob]:
+        """Read a file that is shown.
+
+        Raises:
+            StorageError
+        """
+        flat = self.shown.get(document_id)
+        if flat is None:
+            return []
+        with storage_errors("read", flat.path):
+            return [StoredBlob(flat.path, self._volume.files.read(flat.path))]
 
 
 def _marker(volume: Volume, path: Path) -> Path:

@@ -11,7 +11,6 @@ and half of it is what they promise.
 """
 
 import contextlib
-import logging
 import threading
 import time
 import uuid
@@ -21,7 +20,6 @@ from pathlib import Path
 
 from amsync.errors import (
     DocumentDeleted,
-    InvalidDocument,
     StaleEpoch,
     StorageBehind,
     StorageError,
@@ -29,21 +27,16 @@ from amsync.errors import (
     VolumeLost,
 )
 from amsync.ids import DocumentId, shard_of
-from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
-from amsync.storage.checkpoint import Checkpointer, DocumentLocks
+from amsync.storage.batch import Position, Tombstone, WalBatch
+from amsync.storage.checkpoint import Checkpointer, DocumentLocks, carried_over
 from amsync.storage.codec import ChunkCodec
 from amsync.storage.commit import Commit, Done, GroupCommit, InlineCommit, Observe
 from amsync.storage.compaction import Compactor
-from amsync.storage.documents import DocumentFiles, StoredBlob
+from amsync.storage.documents import DocumentFiles
 from amsync.storage.epochs import ShardEpochs
-from amsync.storage.files import FileSystem, RealFileSystem, storage_errors
+from amsync.storage.files import FileSystem, RealFileSystem
 from amsync.storage.findings import Finding
-from amsync.storage.importer import (
-    FlatFile,
-    find_flat_files,
-    import_flat_file,
-    read_flat_file,
-)
+from amsync.storage.importer import FlatFiles
 from amsync.storage.marks import ShardMarks
 from amsync.storage.predecessors import Predecessors
 from amsync.storage.tail import TailSegment, WalTail
@@ -58,8 +51,6 @@ TAIL_LIMIT_BYTES = 256 * 1024 * 1024
 
 EPOCH_TRIES = 100
 """Epochs of other machines that may be hidden from us when one is claimed."""
-
-log = logging.getLogger("amsync.storage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +108,7 @@ class Store:
         )
         self._own = own
         self._kept: list[TailSegment] = []
-        self._flat_files: dict[DocumentId, FlatFile] = {}
+        self._flat_files = FlatFiles(volume, self._documents, codec)
         self._taken_late: set[DocumentId] = set()
         self._deleted: set[DocumentId] = set()
         self._doubtful: set[DocumentId] = set()
@@ -183,7 +174,7 @@ class Store:
         # The tail first: what leaves it meanwhile is in the folder by then.
         self._predecessors.begin_load(document_id)
         chunks = self._tail.chunks(document_id)
-        stored = [*self._documents.read(document_id), *self._flat_blobs(document_id)]
+        stored = [*self._documents.read(document_id), *self._flat_files.blobs(document_id)]
         self._predecessors.note_load(document_id, frozenset(blob.path for blob in stored))
         if self.is_deleted(document_id):
             if stored:
@@ -208,7 +199,7 @@ class Store:
         """
         is_stored = (
             self._tail.has(document_id)
-            or document_id in self._flat_files
+            or document_id in self._flat_files.shown
             or bool(self._documents.paths(document_id))
         )
         return is_stored and not self.is_deleted(document_id)
@@ -227,7 +218,7 @@ class Store:
         Raises:
             StorageError
         """
-        waiting = self._tail.ids() | self._flat_files.keys()
+        waiting = self._tail.ids() | self._flat_files.shown.keys()
         found = waiting | set(self._documents.ids())
         return sorted(found - self._documents.tombstones() - self._deleted)
 
@@ -496,20 +487,7 @@ class Store:
 
         So one document that can't be written doesn't keep the segments of all others.
         """
-        batches = [
-            WalBatch(
-                changes=tuple(
-                    DocumentChunks(self._shard(name), epoch, name, (chunk,))
-                    for name in sorted(failed & segment.chunks.keys())
-                    for epoch, chunk in segment.chunks[name]
-                ),
-                tombstones=tuple(
-                    Tombstone(self._shard(name), 1, name) for name in failed & segment.deleted
-                ),
-            )
-            for segment in segments
-        ]
-        batches = [batch for batch in batches if batch.item_count]
+        batches = carried_over(segments, failed, self.volume.shard_count)
         if batches:
             self._tail.add(self._writer.append(batches), batches)
 
@@ -522,7 +500,7 @@ class Store:
         self._take_segments()
         self._taken_late = set()  # this was the first look
         if self.volume.hold is None:
-            self._show_flat_files()
+            self._flat_files.show()
             return
         # A full disk must not keep the documents from being read: the segments stay where they
         # are and are served from memory.
@@ -533,22 +511,7 @@ class Store:
                 raise
             except StorageError as error:
                 self.volume.findings.add("checkpoint_failed", self._wal, str(error))
-        found = list(find_flat_files(self.volume, self._documents))
-        if found:
-            log.info("taking in flat files", extra={"count": len(found)})
-
-        def take_in(index: int) -> None:
-            flat = found[index]
-            try:
-                import_flat_file(self.volume, self._documents, self._codec, flat)
-            except VolumeLost:
-                raise
-            except StorageError as error:
-                # Shown as it is, and taken in by a later start.
-                self.volume.findings.add("import_failed", flat.path, str(error))
-                self._flat_files[flat.document_id] = flat
-
-        self._checkpointer.each(take_in, range(len(found)))
+        self._flat_files.take_in(self._checkpointer.each)
 
     def _take_segments(self) -> None:
         for segment in self._predecessors.segments():
@@ -558,23 +521,6 @@ class Store:
             for batch in segment.batches:
                 self._taken_late.update(item.document_id for item in batch.changes)
                 self._taken_late.update(item.document_id for item in batch.tombstones)
-
-    def _show_flat_files(self) -> None:
-        """Opened for reading: note what the next server would take in, without doing it."""
-        for flat in find_flat_files(self.volume, self._documents):
-            try:
-                read_flat_file(self.volume, self._codec, flat)
-            except (InvalidDocument, StorageError) as error:
-                self.volume.findings.add("bad_import", flat.path, str(error))
-            else:
-                self._flat_files[flat.document_id] = flat
-
-    def _flat_blobs(self, document_id: DocumentId) -> list[StoredBlob]:
-        flat = self._flat_files.get(document_id)
-        if flat is None:
-            return []
-        with storage_errors("read", flat.path):
-            return [StoredBlob(flat.path, self.volume.files.read(flat.path))]
 
 
 def open_store(
