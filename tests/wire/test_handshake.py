@@ -1,11 +1,13 @@
 """Odd handshakes: each gets its HTTP answer, and nobody else notices."""
 
+import contextlib
 import socket
 import ssl
 import time
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import WebSocketException
 
 from amsync import Server, write_cert
 from amsync.gateway import gateway
@@ -280,5 +282,13 @@ def test_what_is_no_tls_is_cut_in_time(serve: Serve, tmp_path: Path, sent: bytes
     assert time.monotonic() - started < SECONDS / 2
     assert certificate.cert is not None
     context = ssl.create_default_context(cafile=str(certificate.cert))
-    with RawClient(server.url, peer_id="tls", context=context) as client:
-        client.join()
+    for _ in range(10):
+        # On a busy machine an honest handshake may come too late as well.
+        with (
+            contextlib.suppress(WebSocketException, OSError),
+            RawClient(server.url, peer_id="tls", context=context) as client,
+        ):
+            client.join()
+            break
+    else:
+        pytest.fail("nobody comes in any more")
