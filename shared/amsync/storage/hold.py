@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amsync.errors import StorageError, VolumeBusy, VolumeError, VolumeLost
-from amsync.storage.files import FileSystem, HeldLock, LockHeld, storage_errors
+from amsync.storage.files import FileSystem, HeldLock, LockHeld, path_exists, storage_errors
 
 BEAT_SECONDS = 3.0
 """Time between two beats."""
@@ -135,9 +135,7 @@ class Hold:
             StorageError: It could not be shown; after `LATE_SECONDS` nothing is acknowledged.
         """
         with self._lock:
-            self._look()
-            with storage_errors("write", self._path):
-                self._write(self._beat + 1)
+            self._look_and_beat()
 
     def check_known(self) -> None:
         """Raise VolumeLost if that is known already; never blocks."""
@@ -154,9 +152,12 @@ class Hold:
         self.check_known()
         with self._lock:
             if self._beats and self._monotonic() - self._beaten_at > LATE_SECONDS:
-                self._look()
-                with storage_errors("write", self._path):
-                    self._write(self._beat + 1)
+                self._look_and_beat()
+
+    def _look_and_beat(self) -> None:
+        self._look()
+        with storage_errors("write", self._path):
+            self._write(self._beat + 1)
 
     def _look(self) -> None:
         if self._lost is None:
@@ -229,9 +230,7 @@ def claim(
     try:
         content = files.read(path)
         previous = _parse(content)
-        is_ours = previous is not None and previous.machine == machine and lock.is_enforced
-        if (is_networked or not lock.is_enforced) and not is_ours:
-            _wait_for_silence(files, path, content, monotonic, pause)
+        _wait_for_silence(files, path, lock, content, monotonic, pause)
         seen = previous is not None and previous.machine == machine and not previous.is_unseen
         record = Record(
             owner=owner,
@@ -270,30 +269,20 @@ def claim_for_reading(
         VolumeBusy: A live server holds it.
         VolumeError: The file can't be locked or read.
     """
-    try:
-        lock = files.lock(path, shared=True)
-    except (FileNotFoundError, NotADirectoryError):
+    if not path_exists(files, path):
         return None
-    except LockHeld as held:
-        raise _busy(path, _parse(held.args[0])) from None
-    except OSError as error:
-        raise VolumeError(f"can't lock {path}: {error.strerror or error}") from error
+    lock = _lock(files, path, shared=True)
     try:
-        content = files.read(path)
-        previous = _parse(content)
-        is_ours = previous is not None and previous.machine == files.machine_id()
-        is_networked = files.is_networked(path.parent)
-        if (is_networked or not lock.is_enforced) and not (is_ours and lock.is_enforced):
-            _wait_for_silence(files, path, content, monotonic, pause)
+        _wait_for_silence(files, path, lock, files.read(path), monotonic, pause)
     except BaseException:
         lock.release()
         raise
     return lock
 
 
-def _lock(files: FileSystem, path: Path) -> HeldLock:
+def _lock(files: FileSystem, path: Path, *, shared: bool = False) -> HeldLock:
     try:
-        return files.lock(path)
+        return files.lock(path, shared=shared)
     except LockHeld as held:
         raise _busy(path, _parse(held.args[0])) from None
     except OSError as error:
@@ -303,12 +292,17 @@ def _lock(files: FileSystem, path: Path) -> HeldLock:
 def _wait_for_silence(
     files: FileSystem,
     path: Path,
+    lock: HeldLock,
     content: bytes,
     monotonic: Callable[[], float],
     pause: Callable[[float], None],
 ) -> None:
+    """Return when the last holder is dead: at once if the lock that we have says so."""
     previous = _parse(content)
     if not content or (previous is not None and previous.has_stopped):
+        return
+    is_ours = previous is not None and previous.machine == files.machine_id()
+    if lock.is_enforced and (is_ours or not files.is_networked(path.parent)):
         return
     log.info(
         "waiting whether the last holder of the data directory still lives",
