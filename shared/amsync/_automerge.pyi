@@ -74,8 +74,17 @@ class Outcome:
         """New self-contained chunks to persist, in an order in which they can be loaded."""
 
     @property
-    def heads(self) -> list[bytes]:
-        """Heads after the batch, 32 bytes each, sorted."""
+    def heads(self) -> tuple[bytes, ...]:
+        """Heads after the batch, 32 bytes each, sorted; the same object until they change."""
+
+    @property
+    def taken(self) -> int:
+        """Messages of the batch that were dealt with: all, but for `only_light`."""
+
+    @property
+    def is_frozen(self) -> bool:
+        """After `only_light`: a peer that takes only single changes waits for some that must be
+        taken out of the saved document first; a `sync` without `only_light` does that."""
 
     @property
     def peer_heads(self) -> list[tuple[int, list[bytes]]]:
@@ -97,29 +106,43 @@ class Document:
         loop_limit: So many consecutive exchanges without progress renew the state with a reset.
         queue_bytes: Bound on changes of peers that wait for a dependency, with at most 10,000
             of them; the oldest are dropped, and asked for again when heads lead to them.
+        like_crate: Follow the crate's sync rules to the letter, with their defects: for tests.
     """
 
     def __new__(
-        cls, *, window: int = 8, loop_limit: int = 3, queue_bytes: int = 8_388_608
+        cls,
+        *,
+        window: int = 8,
+        loop_limit: int = 3,
+        queue_bytes: int = 8_388_608,
+        like_crate: bool = False,
     ) -> Document: ...
     @staticmethod
     def load(
         blobs: Sequence[bytes],
         *,
+        sidecar: bytes | None = None,
         window: int = 8,
         loop_limit: int = 3,
         queue_bytes: int = 8_388_608,
+        like_crate: bool = False,
     ) -> tuple[Document, list[tuple[int, str]]]:
         """Load from stored blobs, each with one or more chunks, in any order; duplicates are fine.
 
         Stored bytes are trusted more than those of peers: they may have 2^28 rows together and
         inflate to 4 GiB, and what waits for a dependency is kept whole until the next message.
-        Whatever a document took can be loaded again, also compacted.
+        Whatever a document took can be loaded again.
+
+        A blob that `sidecar` belongs to is not opened; one that belongs to none of them, or is
+        damaged, is ignored.
 
         Returns the document and (index of the blob, what is wrong) for each blob that has a
         bad part; the good chunks of it, and all others, are loaded all the same.
         Raises EnginePanic, or ValueError like the constructor.
         """
+
+    def missing_sidecar(self) -> bytes | None:
+        """A sidecar for the next `load` of the same blobs, if one would help and none was given."""
 
     def heads(self) -> list[bytes]: ...
     def change_count(self) -> int:
@@ -130,12 +153,27 @@ class Document:
         """Chunks of the changes that wait for a dependency, oldest first, uncompressed."""
 
     def size_bytes(self) -> int:
-        """Estimate of the memory held: grows with changes, ops and saved size; cheap to call."""
+        """Memory held, roughly; cheap to call."""
 
-    def add_peer(self, peer: int, *, read_only: bool = False, track_heads: bool = False) -> None:
-        """Start a fresh state for a peer; replaces one that exists.
+    def add_peer(
+        self,
+        peer: int,
+        *,
+        read_only: bool = False,
+        track_heads: bool = False,
+        token: bytes | None = None,
+    ) -> None:
+        """Start a state for a peer, fresh or from a `token`; replaces one that exists.
 
         read_only: we take no changes from it (it is told so by the protocol's flag).
+        Raises InvalidChunk for a token that is none.
+        """
+
+    def token(self, peer: int) -> bytes:
+        """What another process needs to continue with this peer, opaque and small.
+
+        It must not take the place of an older one while a message made before it may not have
+        reached the peer. Raises KeyError.
         """
 
     def remove_peer(self, peer: int) -> None:
@@ -151,8 +189,17 @@ class Document:
         real ones. The messages come with the next `sync`.
         """
 
-    def sync(self, batch: Sequence[tuple[int, bytes]], hello: Sequence[int] = ()) -> Outcome:
+    def sync(
+        self,
+        batch: Sequence[tuple[int, bytes]],
+        hello: Sequence[int] = (),
+        only_light: bool = False,
+    ) -> Outcome:
         """Take messages from peers, in order, then generate for every peer that is owed one.
+
+        With `only_light` those before the first one that would take more than some milliseconds:
+        saved documents and compressed changes, changes whose operations must be tried out on the
+        opened document, filters to be held against a long history, all beyond 32 KiB.
 
         `hello` names peers (already added) to whom a first message is sent unasked. Peers that
         were added but never spoke nor were greeted get nothing.
@@ -161,6 +208,13 @@ class Document:
         batch, whose change had waited for a dependency; that peer gets its messages.
 
         Raises KeyError for a peer that was not added (nothing was taken then), EnginePanic.
+        """
+
+    def rebase(self, snapshot: bytes, heads: Sequence[bytes]) -> bool:
+        """Keep a snapshot made of this document's chunks, with its heads, in their place.
+
+        Single changes that are in it are let go of, but for the newest. False, and nothing done,
+        if its heads are not known here.
         """
 
     def apply(self, blob: bytes) -> Outcome:
@@ -172,13 +226,21 @@ class Document:
         """
 
     def save(self) -> bytes:
-        """The whole document as one chunk, without queued changes."""
+        """The whole document as one chunk, without queued changes. Opens it.
+
+        Raises InvalidChunk if it can't be opened, as bytes of others on disk may be: operations
+        are not looked into when they are loaded. EnginePanic.
+        """
 
     def value(self) -> object:
         """The current value as dict, list, str, int, float, bool, None, bytes, datetime (UTC).
 
-        Raises ValueError if it is nested deeper than 256 levels, EnginePanic.
+        Opens the document. Raises ValueError if it is nested deeper than 256 levels, and like
+        `save`.
         """
+
+    def state(self, peer: int) -> dict[str, object]:
+        """The sync state with a peer, spelled out for tests. Raises KeyError."""
 
 def initial_change() -> bytes:
     """One change without operations, with a fixed actor and time: always the same bytes."""
@@ -196,12 +258,12 @@ def inspect(blob: bytes) -> tuple[list[bytes], int, int]:
     Raises InvalidChunk if any part of it doesn't load, EnginePanic.
     """
 
-def compact(blobs: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
+def compact(blobs: Sequence[bytes]) -> tuple[bytes, list[bytes], bytes]:
     """Merge blobs into one snapshot and prove it: reload it and find every change in it.
 
-    Returns (snapshot, heads). Raises InvalidChunk with reason `orphans` if a change waits for a
-    dependency, `unverified` if the snapshot lacks a change, other reasons if a blob has a bad
-    part; EnginePanic. Nothing may be deleted then.
+    Returns (snapshot, heads, sidecar). Raises InvalidChunk with reason `orphans` if a change waits
+    for a dependency, `unverified` if the snapshot lacks a change, other reasons if a blob has a
+    bad part; EnginePanic. Nothing may be deleted then.
     """
 
 @final
@@ -241,3 +303,12 @@ class Replica:
     def generate(self, peer: int) -> bytes | None: ...
     def receive(self, peer: int, message: bytes) -> None:
         """Raises InvalidChunk, EnginePanic."""
+
+    def state(self, peer: int) -> dict[str, object]:
+        """The crate's sync state, as `Document.state` gives ours."""
+
+    def set_read_only(self, peer: int, read_only: bool) -> None:
+        """The crate's own change of role: take no changes from the peer, or take them again."""
+
+    def reset_peer(self, peer: int) -> None:
+        """Renew the state as one that may have lost an inbound message."""

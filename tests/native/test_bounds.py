@@ -95,7 +95,7 @@ def test_deletion_of_a_long_text_is_taken_after_a_reload_too() -> None:
     assert len(deleted) < 300
     live = Document()
     live.apply(pasted)
-    snapshot, _ = compact([pasted])
+    snapshot, _, _ = compact([pasted])
     assert len(snapshot) < 10_000
 
     for document in (live, Document.load([snapshot])[0]):
@@ -134,7 +134,7 @@ def test_what_was_taken_loads_in_any_order_and_compacted(seed: int) -> None:
 
 
 def assert_loads(document: Document, stored: list[bytes]) -> None:
-    snapshot, heads = compact(stored)
+    snapshot, heads, _ = compact(stored)
     assert heads == document.heads()
     for blobs in ([snapshot], [*stored[::-1], snapshot]):
         loaded, problems = Document.load(blobs)

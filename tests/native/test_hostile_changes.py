@@ -179,7 +179,7 @@ def test_bad_change_is_refused_and_nothing_applied(case: str) -> None:
     outcome = document.sync([(1, craft.message(chunks))])
 
     assert [(fault.peer, fault.reason) for fault in outcome.faults] == [(1, reason)]
-    assert (outcome.messages, outcome.chunks, outcome.heads) == ([], [], [])
+    assert (outcome.messages, outcome.chunks, outcome.heads) == ([], [], ())
     assert (document.change_count(), document.queued_count()) == (0, 0)
     assert time.monotonic() - started < 5
 

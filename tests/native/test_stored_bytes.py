@@ -103,7 +103,7 @@ def test_compact_makes_one_snapshot_of_everything() -> None:
     two.merge(one)
     two.splice("text", 0, 0, "hello")
 
-    snapshot, heads = compact([*one.changes(), two.save()])
+    snapshot, heads, _ = compact([*one.changes(), two.save()])
 
     assert heads == two.heads()
     assert inspect(snapshot) == (two.heads(), 21, 0)

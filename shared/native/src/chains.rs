@@ -114,6 +114,23 @@ impl Chains {
         search.run(steps)
     }
 
+    pub fn size_bytes(&self) -> usize {
+        const PER_OUTWARD: usize = 16;
+        let edges: usize = self
+            .chains
+            .iter()
+            .map(|chain| 8 * chain.inward.capacity() + PER_OUTWARD * chain.outward.len())
+            .sum();
+        let chains = self.chains.capacity() * std::mem::size_of::<Chain>();
+        4 * self.chain_of.capacity() + chains + edges
+    }
+
+    /// Give back what is reserved for growth.
+    pub fn shrink(&mut self) {
+        self.chain_of.shrink_to_fit();
+        self.chains.shrink_to_fit();
+    }
+
     fn chain(&self, change: u32) -> &Chain {
         &self.chains[self.chain_of[change as usize] as usize]
     }

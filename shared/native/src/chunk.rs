@@ -22,18 +22,12 @@ pub const MOST_OP_ID: u64 = 1 << 31;
 /// The crate keeps sequence numbers as u32.
 const MOST_SEQUENCE: u64 = u32::MAX as u64;
 
-/// Specifications of the columns of a change: object actor and counter, key actor, action,
-/// predecessor actor.
+/// Specifications of the columns of a change that name actors.
 mod spec {
     pub const OBJECT_ACTOR: u32 = 0x01;
-    pub const OBJECT_COUNTER: u32 = 0x02;
     pub const KEY_ACTOR: u32 = 0x11;
-    pub const ACTION: u32 = 0x42;
     pub const PREDECESSOR_ACTOR: u32 = 0x71;
 }
-
-/// The action of operations that begin or end a mark.
-const MARK_ACTION: u64 = 7;
 
 /// One chunk, cut but not looked into.
 #[derive(Clone, Copy, Debug)]
@@ -69,30 +63,33 @@ pub fn is_no_chunk(refusal: &Refusal) -> bool {
     refusal.reason == reason::CHECKSUM || refusal.reason == reason::CHUNK_TYPE
 }
 
+impl Chunk<'_> {
+    /// Whether checking it costs far more than reading its bytes: it must be inflated or opened.
+    pub fn is_costly(&self) -> bool {
+        self.kind != CHANGE
+    }
+}
+
 /// What is left from the next bytes on that look like the beginning of a chunk.
 pub fn seek(bytes: &[u8]) -> &[u8] {
     let found = bytes.windows(MAGIC.len()).position(|four| four == MAGIC);
     &bytes[found.unwrap_or(bytes.len())..]
 }
 
-/// A change that passed the checks that need no other change, with what later ones look at.
+/// A change that passed the checks that need no other change.
 #[derive(Clone, Debug)]
 pub struct CheckedChange {
     pub change: Change,
-    /// Objects that its operations edit: (counter, index into the change's actors).
-    pub objects: Vec<(u64, usize)>,
-    /// Rows that make objects, as half-open ranges.
-    pub made: Vec<(u64, u64)>,
-    /// Whether it marks text.
-    pub has_marks: bool,
+    /// It came in a saved document that could be opened: its operations refer rightly.
+    pub is_proved: bool,
     pub cost: Cost,
 }
 
 /// The content of one chunk.
 pub enum Checked {
     Change(Box<CheckedChange>),
-    /// A saved document, and its changes, dependencies first.
-    Document(Box<Automerge>, Vec<CheckedChange>),
+    /// The changes of a saved document, dependencies first.
+    Document(Vec<CheckedChange>),
     /// A saved document of which every head is known already.
     KnownDocument,
 }
@@ -125,18 +122,18 @@ pub fn check(
                 return Ok(Checked::KnownDocument);
             }
             cost.bytes += chunk.data.len() as u64;
-            let (document, changes) = guarded_check(|| {
+            let changes = guarded_check(|| {
                 let document = Automerge::load(chunk.whole)
                     .map_err(|error| Refusal::malformed(error.to_string()))?;
-                let changes = document.get_changes(&[]);
-                Ok((Box::new(document), changes))
+                Ok(document.get_changes(&[]))
             })?;
             let mut changes = changes
                 .into_iter()
                 .map(inspect_change)
                 .collect::<Result<Vec<_>, _>>()?;
+            changes.iter_mut().for_each(|checked| checked.is_proved = true);
             share_payment(&mut changes, cost.bytes);
-            Ok(Checked::Document(document, changes))
+            Ok(Checked::Document(changes))
         }
         other => Err(Refusal::new(
             reason::CHUNK_TYPE,
@@ -170,7 +167,7 @@ fn change_chunk(checksum: [u8; 4], data: &[u8]) -> Vec<u8> {
     whole
 }
 
-fn leb128(value: usize) -> Vec<u8> {
+pub fn leb128(value: usize) -> Vec<u8> {
     let mut value = value;
     let mut bytes = Vec::with_capacity(5);
     while value > 0x7f {
@@ -271,74 +268,13 @@ fn inspect_change(change: Change) -> Result<CheckedChange, Refusal> {
             }
         }
     }
-    let objects = match (column(spec::OBJECT_ACTOR), column(spec::OBJECT_COUNTER)) {
-        (Some(actors), Some(counters)) => edited_objects(actors, counters)?,
-        _ => Vec::new(),
-    };
-    let made = column(spec::ACTION).map_or(Ok(Vec::new()), made_rows)?;
-    let has_marks = column(spec::ACTION)
-        .into_iter()
-        .flat_map(Column::runs)
-        .any(|run| run.is_ok_and(|run| run.value == Some(MARK_ACTION)));
     let cost = Cost {
         rows: change.len() as u64,
         bytes: change.raw_bytes().len() as u64,
     };
     Ok(CheckedChange {
         change,
-        objects,
-        made,
-        has_marks,
+        is_proved: false,
         cost,
     })
-}
-
-fn edited_objects(
-    actors: &Column<'_>,
-    counters: &Column<'_>,
-) -> Result<Vec<(u64, usize)>, Refusal> {
-    let mut objects = Vec::new();
-    let mut actor_runs = actors.runs();
-    let mut counter_runs = counters.runs();
-    let mut actor = actor_runs.next().transpose()?;
-    let mut counter = counter_runs.next().transpose()?;
-    while let (Some(mut left), Some(mut right)) = (actor, counter) {
-        let shared = left.count.min(right.count);
-        if let (Some(index), Some(counter), true) = (left.value, right.value, shared > 0) {
-            let object = (counter, index as usize);
-            if objects.last() != Some(&object) {
-                objects.push(object);
-            }
-        }
-        left.count -= shared;
-        right.count -= shared;
-        actor = if left.count > 0 {
-            Some(left)
-        } else {
-            actor_runs.next().transpose()?
-        };
-        counter = if right.count > 0 {
-            Some(right)
-        } else {
-            counter_runs.next().transpose()?
-        };
-    }
-    objects.sort_unstable();
-    objects.dedup();
-    Ok(objects)
-}
-
-/// Rows whose action makes a map, list, text or table: the even ones up to 6.
-fn made_rows(actions: &Column<'_>) -> Result<Vec<(u64, u64)>, Refusal> {
-    let mut made = Vec::new();
-    let mut row = 0u64;
-    for run in actions.runs() {
-        let run = run?;
-        let end = row.saturating_add(run.count);
-        if matches!(run.value, Some(0 | 2 | 4 | 6)) {
-            made.push((row, end));
-        }
-        row = end;
-    }
-    Ok(made)
 }

@@ -3,11 +3,15 @@
 //!
 //! Every change in the graph passed them, in this order: its dependencies are in the graph, its
 //! actor's previous change is an ancestor, its operations are numbered above both, and every
-//! actor that it names occurs in its causal past.
+//! actor that it names occurs in its causal past. Changes are numbered by index, dependencies
+//! below their dependents; columns by index keep it small.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use automerge::{ActorId, Change, ChangeHash};
+use hashbrown::HashTable;
 
 use crate::chains::{Chains, OutOfSteps};
 use crate::error::{reason, Refusal};
@@ -21,26 +25,68 @@ const MOST_OP_ID_GAP: u64 = 1 << 20;
 const MOST_STEPS: u64 = 1 << 22;
 const STEPS_PER_BYTE: u64 = 16;
 
-struct Node {
-    hash: ChangeHash,
-    actor: u32,
-    max_op: u32,
-    deps: Box<[u32]>,
+/// Heads of a document, sorted; shared by all who name them.
+pub type Heads = Arc<[ChangeHash]>;
+
+#[derive(Clone, Default)]
+pub struct Author {
+    pub id: Option<ActorId>,
+    /// Index of the change with sequence number i + 1.
+    pub changes: Vec<u32>,
 }
 
+/// What is kept of each change, by index.
 #[derive(Default)]
-struct Author {
-    id: Option<ActorId>,
-    /// Index of the change with sequence number i + 1.
-    changes: Vec<u32>,
+pub struct Columns {
+    pub hashes: Vec<ChangeHash>,
+    pub actors: Vec<u32>,
+    pub start_ops: Vec<u32>,
+    pub max_ops: Vec<u32>,
+    /// Where the dependencies of each end in `edges`.
+    pub edge_ends: Vec<u32>,
+    pub edges: Vec<u32>,
+}
+
+impl Columns {
+    pub fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    pub fn deps(&self, index: u32) -> &[u32] {
+        let index = index as usize;
+        let start = match index.checked_sub(1) {
+            Some(before) => self.edge_ends[before] as usize,
+            None => 0,
+        };
+        &self.edges[start..self.edge_ends[index] as usize]
+    }
+
+    fn truncate(&mut self, length: usize) {
+        let edges = length.checked_sub(1).map_or(0, |last| self.edge_ends[last]);
+        self.hashes.truncate(length);
+        self.actors.truncate(length);
+        self.start_ops.truncate(length);
+        self.max_ops.truncate(length);
+        self.edge_ends.truncate(length);
+        self.edges.truncate(edges as usize);
+    }
+
+    fn size_bytes(&self) -> usize {
+        let per_change = 32 * self.hashes.capacity()
+            + 4 * (self.actors.capacity() + self.start_ops.capacity())
+            + 4 * (self.max_ops.capacity() + self.edge_ends.capacity());
+        per_change + 4 * self.edges.capacity()
+    }
 }
 
 pub struct Graph {
-    nodes: Vec<Node>,
-    index: HashMap<ChangeHash, u32>,
-    authors: Vec<Author>,
+    pub columns: Columns,
+    index: HashTable<u32>,
+    hasher: RandomState,
+    pub authors: Vec<Author>,
     author_index: HashMap<ActorId, u32>,
     heads: BTreeSet<ChangeHash>,
+    head_list: Heads,
     chains: Chains,
     max_op: u64,
     steps: u64,
@@ -50,11 +96,13 @@ pub struct Graph {
 impl Default for Graph {
     fn default() -> Self {
         Self {
-            nodes: Vec::new(),
-            index: HashMap::new(),
+            columns: Columns::default(),
+            index: HashTable::new(),
+            hasher: RandomState::new(),
             authors: Vec::new(),
             author_index: HashMap::new(),
             heads: BTreeSet::new(),
+            head_list: Arc::from([]),
             chains: Chains::default(),
             max_op: 0,
             steps: MOST_STEPS,
@@ -72,8 +120,54 @@ pub struct Mark {
 }
 
 impl Graph {
+    /// From what a sidecar has, whose numbers are all within bounds. None if it contradicts
+    /// itself.
+    pub fn from_columns(columns: Columns, authors: Vec<Author>) -> Option<Self> {
+        let mut graph = Self {
+            columns,
+            authors,
+            ..Self::default()
+        };
+        let count = u32::try_from(graph.columns.len()).ok()?;
+        graph.index.reserve(count as usize, |_| 0);
+        let mut is_head = vec![true; count as usize];
+        for index in 0..count {
+            let hash = graph.columns.hashes[index as usize];
+            let Self {
+                columns,
+                index: table,
+                hasher,
+                ..
+            } = &mut graph;
+            let key = hasher.hash_one(hash);
+            let is_known = |other: &u32| columns.hashes[*other as usize] == hash;
+            if table.find(key, is_known).is_some() {
+                return None;
+            }
+            let rehash = |other: &u32| hasher.hash_one(columns.hashes[*other as usize]);
+            table.insert_unique(key, index, rehash);
+            for dep in columns.deps(index) {
+                is_head[*dep as usize] = false;
+            }
+            graph.chains.push(graph.columns.deps(index));
+            let author = graph.columns.actors[index as usize] as usize;
+            graph.authors[author].changes.push(index);
+        }
+        for (index, author) in graph.authors.iter().enumerate() {
+            let id = author.id.clone().filter(|_| !author.changes.is_empty())?;
+            if graph.author_index.insert(id, index as u32).is_some() {
+                return None;
+            }
+        }
+        let hashes = graph.columns.hashes.iter().zip(&is_head);
+        graph.heads = hashes.filter(|(_, is)| **is).map(|(hash, _)| *hash).collect();
+        graph.max_op = graph.columns.max_ops.iter().copied().max().unwrap_or(0).into();
+        graph.list_heads();
+        Some(graph)
+    }
+
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.columns.len()
     }
 
     /// While loading, don't hold changes against bounds that depend on what came before them:
@@ -82,12 +176,56 @@ impl Graph {
         self.is_loading = is_loading;
     }
 
-    pub fn contains(&self, hash: &ChangeHash) -> bool {
-        self.index.contains_key(hash)
+    pub fn find(&self, hash: &ChangeHash) -> Option<u32> {
+        let is_it = |index: &u32| self.columns.hashes[*index as usize] == *hash;
+        self.index.find(self.hasher.hash_one(hash), is_it).copied()
     }
 
-    pub fn heads(&self) -> Vec<ChangeHash> {
-        self.heads.iter().copied().collect()
+    pub fn contains(&self, hash: &ChangeHash) -> bool {
+        self.find(hash).is_some()
+    }
+
+    pub fn hash(&self, index: u32) -> ChangeHash {
+        self.columns.hashes[index as usize]
+    }
+
+    /// Indices of those hashes that are known.
+    pub fn known<'a>(&self, hashes: impl IntoIterator<Item = &'a ChangeHash>) -> Vec<u32> {
+        hashes.into_iter().filter_map(|hash| self.find(hash)).collect()
+    }
+
+    pub fn heads(&self) -> &Heads {
+        &self.head_list
+    }
+
+    pub fn size_bytes(&self) -> usize {
+        const PER_AUTHOR: usize = 160;
+        let authors = self.authors.iter();
+        let by_author: usize = authors.map(|author| 4 * author.changes.capacity()).sum();
+        self.columns.size_bytes()
+            + 5 * self.index.capacity()
+            + self.chains.size_bytes()
+            + by_author
+            + PER_AUTHOR * self.authors.len()
+    }
+
+    /// Give back what the columns have reserved for growth.
+    pub fn shrink(&mut self) {
+        let columns = &mut self.columns;
+        columns.hashes.shrink_to_fit();
+        for column in [
+            &mut columns.actors,
+            &mut columns.start_ops,
+            &mut columns.max_ops,
+            &mut columns.edge_ends,
+            &mut columns.edges,
+        ] {
+            column.shrink_to_fit();
+        }
+        for author in &mut self.authors {
+            author.changes.shrink_to_fit();
+        }
+        self.chains.shrink();
     }
 
     /// Whether another change with this actor and sequence number is in the graph already.
@@ -97,6 +235,13 @@ impl Graph {
             .is_some_and(|author| {
                 self.authors[*author as usize].changes.len() as u64 >= change.seq()
             })
+    }
+
+    /// Whether `index` is among `descendants` or their ancestors; None if that is too much to
+    /// search for.
+    pub fn is_ancestor(&self, index: u32, descendants: &[u32]) -> Option<bool> {
+        let mut steps = MOST_STEPS;
+        self.chains.is_ancestor(index, descendants, &mut steps).ok()
     }
 
     /// Whether the change may follow on what is here. Its dependencies are all in the graph.
@@ -112,7 +257,7 @@ impl Graph {
     }
 
     fn check_within(&self, change: &Change, steps: &mut u64) -> Result<(), Refusal> {
-        let deps = self.dep_indices(change);
+        let deps = self.known(change.deps());
         let author = self.author_index.get(change.actor_id()).copied();
         let own = author.map_or(&[][..], |author| &self.authors[author as usize].changes);
         if own.len() as u64 >= change.seq() {
@@ -147,7 +292,7 @@ impl Graph {
         let below = deps
             .iter()
             .chain(&previous)
-            .map(|node| u64::from(self.nodes[*node as usize].max_op))
+            .map(|index| u64::from(self.columns.max_ops[*index as usize]))
             .max()
             .unwrap_or(0);
         if start <= below {
@@ -198,10 +343,26 @@ impl Graph {
         Ok(())
     }
 
+    /// The change that has the operation with this actor and number.
+    pub fn change_with(&self, actor: &ActorId, counter: u64) -> Option<u32> {
+        let counter = u32::try_from(counter).ok()?;
+        let author = &self.authors[*self.author_index.get(actor)? as usize];
+        let starts_before = |index: &u32| self.columns.start_ops[*index as usize] <= counter;
+        let behind = author.changes.partition_point(starts_before);
+        let index = author.changes[behind.checked_sub(1)?];
+        (self.columns.max_ops[index as usize] >= counter).then_some(index)
+    }
+
+    /// Whether a change is another one, or its ancestor.
+    pub fn is_past(&self, change: u32, of: u32) -> Result<bool, Refusal> {
+        let mut steps = MOST_STEPS;
+        Ok(self.chains.is_ancestor(change, &[of], &mut steps)?)
+    }
+
     /// Add a change that passed `check` since the graph last changed.
     pub fn push(&mut self, change: &Change) {
-        let deps = self.dep_indices(change);
-        let node = self.nodes.len() as u32;
+        let deps = self.known(change.deps());
+        let index = self.columns.len() as u32;
         let author = match self.author_index.get(change.actor_id()) {
             Some(author) => *author,
             None => {
@@ -209,30 +370,40 @@ impl Graph {
                 self.author_index.insert(change.actor_id().clone(), author);
                 self.authors.push(Author {
                     id: Some(change.actor_id().clone()),
-                    changes: Vec::new(),
+                    ..Author::default()
                 });
                 author
             }
         };
+        let start = change.start_op().get();
         self.chains.push(&deps);
-        self.authors[author as usize].changes.push(node);
+        self.authors[author as usize].changes.push(index);
         for dep in change.deps() {
             self.heads.remove(dep);
         }
         self.heads.insert(change.hash());
-        self.index.insert(change.hash(), node);
         self.max_op = self.max_op.max(change.max_op());
-        self.nodes.push(Node {
-            hash: change.hash(),
-            actor: author,
-            max_op: change.max_op() as u32,
-            deps: deps.into_boxed_slice(),
-        });
+        let columns = &mut self.columns;
+        columns.hashes.push(change.hash());
+        columns.actors.push(author);
+        columns.start_ops.push(start as u32);
+        columns.max_ops.push(change.max_op() as u32);
+        columns.edges.extend(&deps);
+        columns.edge_ends.push(columns.edges.len() as u32);
+        let hasher = &self.hasher;
+        let rehash = |other: &u32| hasher.hash_one(columns.hashes[*other as usize]);
+        self.index
+            .insert_unique(hasher.hash_one(change.hash()), index, rehash);
+    }
+
+    /// Make the list of heads anew, after changes were added or taken away.
+    pub fn list_heads(&mut self) {
+        self.head_list = self.heads.iter().copied().collect();
     }
 
     pub fn mark(&self) -> Mark {
         Mark {
-            length: self.nodes.len(),
+            length: self.columns.len(),
             heads: self.heads.clone(),
             max_op: self.max_op,
             steps: self.steps,
@@ -240,12 +411,17 @@ impl Graph {
     }
 
     pub fn return_to(&mut self, mark: Mark) {
-        for node in self.nodes.drain(mark.length..).rev() {
-            self.index.remove(&node.hash);
-            self.chains.pop(&node.deps);
-            let author = &mut self.authors[node.actor as usize];
+        for index in (mark.length..self.columns.len()).rev() {
+            let hash = self.columns.hashes[index];
+            let is_it = |other: &u32| *other as usize == index;
+            if let Ok(entry) = self.index.find_entry(self.hasher.hash_one(hash), is_it) {
+                entry.remove();
+            }
+            self.chains.pop(self.columns.deps(index as u32));
+            let author = &mut self.authors[self.columns.actors[index] as usize];
             author.changes.pop();
         }
+        self.columns.truncate(mark.length);
         while self
             .authors
             .last()
@@ -258,14 +434,6 @@ impl Graph {
         self.heads = mark.heads;
         self.max_op = mark.max_op;
         self.steps = mark.steps;
-    }
-
-    fn dep_indices(&self, change: &Change) -> Vec<u32> {
-        change
-            .deps()
-            .iter()
-            .filter_map(|dep| self.index.get(dep).copied())
-            .collect()
     }
 }
 

@@ -1,38 +1,53 @@
-//! A document's changes: the crate's document, our graph of it, and the queue.
+//! A document's changes: the graph of them, their bytes, and the queue of those that wait.
 //!
-//! Changes go in here from storage, peers and the application, checked and read back; the three
-//! parts always agree.
+//! Changes go in here from storage, peers and the application, checked; the parts always agree.
+//! The document itself is opened only to try out doubtful changes, to save it whole, or to look
+//! into it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use automerge::{Automerge, Change, ChangeHash};
 
 use crate::account::{stored_budget, Account, Cost};
-use crate::chunk;
+use crate::archive::{Archive, Base};
+use crate::chunk::{self, CheckedChange};
 use crate::columns::Budget;
-use crate::error::{guarded, Failure, Panicked, Refusal};
-use crate::graph::Graph;
-use crate::ingest::{read_chunk, settle, Adoptable, Intake, Mode, SavedDocument, Settled};
+use crate::error::Refusal;
+use crate::graph::{Graph, Heads};
+use crate::ingest::{read_chunk, settle, Intake, Mode, SavedDocument};
+use crate::operations::{Operations, Verdict};
 use crate::queue::{Arrival, Queue};
 use crate::reader::Reader;
+use crate::sidecar;
+use crate::walk::difference;
 
 /// Each try costs a checksum over what the bytes claim to be; in sum at most so many times the
 /// whole blob.
 const MOST_SEARCHES: usize = 8;
 
-/// Estimates for `size_bytes`, from a document typed one character per change.
-const BYTES_PER_CHANGE: usize = 250;
-const BYTES_PER_OPERATION: usize = 40;
+/// A smaller document is opened faster than a second file is read.
+const LEAST_SIDECAR_CHANGES: u32 = 256;
+
+/// Operations of a change that may still be looked at on the event loop.
+const LIGHT_OPERATIONS: usize = 4096;
+
+/// A saved document with more changes is not looked at operation by operation until somebody
+/// edits it.
+const MOST_EAGER_CHANGES: usize = 256;
+
+/// A history without changes.
+const EMPTY_BYTES: usize = 1_000;
 
 pub struct History {
-    pub document: Automerge,
     pub graph: Graph,
     pub queue: Queue,
-    /// Counts the changes applied.
-    pub version: u64,
+    pub archive: Archive,
     pub account: Account,
-    operation_count: usize,
-    change_bytes: usize,
+    /// Of all changes in the graph; None until the first edit after a load.
+    operations: Option<Operations>,
+    /// Of all changes in the graph.
+    cost: Cost,
 }
 
 /// Index of a blob, and what is wrong with it.
@@ -42,6 +57,8 @@ pub type Problem = (usize, Refusal);
 pub struct Taken {
     /// To persist, in an order in which they can be loaded.
     pub chunks: Vec<Vec<u8>>,
+    /// Changes that are in the graph now.
+    pub count: u64,
     /// Changes that had waited and were refused now, with their senders.
     pub blamed: Vec<(Option<i64>, Refusal)>,
 }
@@ -50,86 +67,86 @@ impl History {
     /// An empty one; `queue_bytes` bounds the changes that wait.
     pub fn new(queue_bytes: usize) -> Self {
         Self {
-            document: Automerge::new(),
             graph: Graph::default(),
             queue: Queue::new(queue_bytes),
-            version: 0,
+            archive: Archive::default(),
             account: Account::default(),
-            operation_count: 0,
-            change_bytes: 0,
+            operations: Some(Operations::default()),
+            cost: Cost::default(),
         }
     }
 
     /// Load blobs; returns what is wrong with each that has a bad part, in order.
-    pub fn load(blobs: &[&[u8]], queue_bytes: usize) -> Result<(Self, Vec<Problem>), Panicked> {
+    ///
+    /// A document among them that the sidecar belongs to is not opened.
+    pub fn load(
+        blobs: &[&[u8]],
+        sidecar: Option<&[u8]>,
+        queue_bytes: usize,
+    ) -> (Self, Vec<Problem>) {
         let mut history = Self::new(queue_bytes);
+        let known = sidecar.and_then(|bytes| history.take_sidecar(bytes, blobs));
         history.graph.set_loading(true);
         let mut problems = Vec::new();
-        let (arrivals, adoptable) = history.read_all_stored(blobs, &mut problems);
-        let taken = history.take_stored(arrivals, adoptable, &mut problems);
-        if let Err(Failure::Panicked(panicked)) = taken {
-            return Err(panicked);
-        }
+        history.take_stored(blobs, known, &mut problems);
         history.queue.forget_peers();
+        history.operations = None;
         history.graph.set_loading(false);
+        history.graph.shrink();
         history.account.forgive();
         problems.sort_by_key(|(index, _)| *index);
         problems.dedup_by_key(|(index, _)| *index);
-        Ok((history, problems))
+        (history, problems)
     }
 
-    /// The index of the blob takes the place of the peer.
-    fn read_all_stored(
-        &self,
-        blobs: &[&[u8]],
-        problems: &mut Vec<Problem>,
-    ) -> (Vec<Arrival>, Option<Adoptable>) {
+    /// Returns the index of the blob that need not be read any more.
+    fn take_sidecar(&mut self, bytes: &[u8], blobs: &[&[u8]]) -> Option<usize> {
+        let (index, found) = sidecar::decode(bytes, blobs)?;
+        self.graph = found.graph;
+        self.book(found.cost);
+        self.archive.set_base(Base {
+            bytes: Arc::from(blobs[index]),
+            prefix: Some(found.count),
+            cost: found.cost,
+            has_sidecar: true,
+        });
+        Some(index)
+    }
+
+    fn take_stored(&mut self, blobs: &[&[u8]], known: Option<usize>, problems: &mut Vec<Problem>) {
         let mut budget = stored_budget();
         let mut arrivals = Vec::new();
-        let mut intake = Intake::default();
+        let mut documents = Vec::new();
         for (index, blob) in blobs.iter().enumerate() {
+            if Some(index) == known {
+                continue;
+            }
+            let mut intake = Intake::default();
             let read = self.read_stored(blob, &mut budget, &mut intake);
             problems.extend(read.err().map(|refusal| (index, refusal)));
-            arrivals.extend(intake.changes.drain(..).map(|checked| Arrival {
+            documents.extend(intake.documents);
+            arrivals.extend(intake.changes.into_iter().map(|checked| Arrival {
                 checked,
                 peer: i64::try_from(index).ok(),
             }));
         }
-        (arrivals, intake.adoptable)
-    }
-
-    /// Take what can be applied. If something can't be, look for it by halves: that is slow, but
-    /// only foreign files have such changes, and all others must load.
-    fn take_stored(
-        &mut self,
-        mut arrivals: Vec<Arrival>,
-        adoptable: Option<Adoptable>,
-        problems: &mut Vec<Problem>,
-    ) -> Result<(), Failure> {
-        let before = self.graph.heads();
-        let spare = arrivals.clone();
-        let mut settled = self.settle(arrivals, Mode::Tolerant)?;
-        let applied = Applied::of(&mut settled);
-        match self.commit(applied, adoptable, before) {
-            Err(Failure::Refused(refusal)) => {
-                settled.undo(&mut self.graph, &mut self.queue);
-                arrivals = spare;
-                if arrivals.len() > 1 {
-                    let rest = arrivals.split_off(arrivals.len() / 2);
-                    self.take_stored(arrivals, None, problems)?;
-                    return self.take_stored(rest, None, problems);
-                }
-                problems.extend(arrivals.iter().map(|bad| (blob_of(bad), refusal.clone())));
-            }
-            other => other?,
+        let largest = documents.iter().max_by_key(|document| document.hashes.len());
+        let largest = largest.filter(|_| self.graph.len() == 0);
+        if let Some(document) = largest {
+            // First, so that its changes are the first ones of the graph.
+            let hashes: HashSet<&ChangeHash> = document.hashes.iter().collect();
+            arrivals.sort_by_key(|arrival| !hashes.contains(&arrival.hash()));
         }
-        problems.extend(
-            settled
-                .refused
-                .iter()
-                .map(|(bad, why)| (blob_of(bad), why.clone())),
-        );
-        Ok(())
+        let settled = settle(arrivals, Mode::Tolerant, &mut self.graph, &mut self.queue);
+        let Ok(settled) = settled else {
+            return; // tolerant: nothing is refused as a whole
+        };
+        self.keep(&settled.applied, largest);
+        let is_a_blob = |base: &Base| blobs.iter().any(|blob| **blob == *base.bytes);
+        self.archive.note_sidecar(|base| !is_a_blob(base));
+        self.book(settled.cost);
+        let refused = settled.refused.into_iter();
+        problems.extend(refused.map(|(bad, why)| (blob_of(&bad), why)));
     }
 
     /// A bad part doesn't hide the chunks behind it: what looks like the beginning of one is tried.
@@ -168,189 +185,231 @@ impl History {
         result
     }
 
+    /// Memory held, from what is reserved.
     pub fn size_bytes(&self) -> usize {
-        self.graph.len() * BYTES_PER_CHANGE
-            + self.operation_count * BYTES_PER_OPERATION
-            + self.change_bytes
-            + self.queue.bytes()
+        let operations = self.operations.as_ref().map_or(0, Operations::size_bytes);
+        let kept = self.graph.size_bytes() + self.archive.size_bytes() + self.queue.bytes();
+        EMPTY_BYTES + operations + kept
     }
 
-    /// Take the changes of one message or blob.
+    /// Take the changes of one message or blob. None, and nothing was done, if only light work was
+    /// asked for and this isn't.
     pub fn take(
         &mut self,
         intake: Intake<'_>,
         peer: Option<i64>,
         mode: Mode,
-    ) -> Result<Taken, Failure> {
-        let Intake {
-            changes,
-            documents,
-            adoptable,
-        } = intake;
-        let arrivals: Vec<Arrival> = changes
-            .into_iter()
-            .map(|checked| Arrival { checked, peer })
-            .collect();
+        only_light: bool,
+    ) -> Result<Option<Taken>, Refusal> {
+        let Intake { changes, documents } = intake;
+        let changes = changes.into_iter();
+        let arrivals: Vec<Arrival> = changes.map(|checked| Arrival { checked, peer }).collect();
         let spare = (self.queue.len() > 0).then(|| arrivals.clone());
-        let outcome = self.settle_and_commit(arrivals, mode, &documents, adoptable);
+        let outcome = self.settle_and_prove(arrivals, mode, &documents, only_light);
         let (Err(Failed::WithQueued(refusal, queued)), Some(arrivals)) = (&outcome, spare) else {
-            return outcome.map_err(Failure::from);
+            return match outcome {
+                Ok(taken) => Ok(Some(taken)),
+                Err(Failed::NotLight) => Ok(None),
+                Err(Failed::WithQueued(refusal, _) | Failed::Alone(refusal)) => Err(refusal),
+            };
         };
         // The bad change may be one that waited: its sender, not this one, is to blame.
         for arrival in queued {
             self.queue.remove(&arrival.hash());
             self.queue.refuse(arrival);
         }
-        let mut taken = self.settle_and_commit(arrivals, mode, &documents, None)?;
-        let blamed = queued.iter().map(|arrival| (arrival.peer, refusal.clone()));
-        taken.blamed.extend(blamed);
-        Ok(taken)
+        match self.settle_and_prove(arrivals, mode, &documents, only_light) {
+            Ok(mut taken) => {
+                let blamed = queued.iter().map(|arrival| (arrival.peer, refusal.clone()));
+                taken.blamed.extend(blamed);
+                Ok(Some(taken))
+            }
+            Err(Failed::NotLight) => Ok(None),
+            Err(Failed::WithQueued(refusal, _) | Failed::Alone(refusal)) => Err(refusal),
+        }
     }
 
-    fn settle_and_commit(
+    fn settle_and_prove(
         &mut self,
         arrivals: Vec<Arrival>,
         mode: Mode,
         documents: &[SavedDocument<'_>],
-        adoptable: Option<Adoptable>,
+        only_light: bool,
     ) -> Result<Taken, Failed> {
-        let before = self.graph.heads();
-        let mut settled = self.settle(arrivals, mode).map_err(Failed::Alone)?;
-        let applied = Applied::of(&mut settled);
-        let chunks = chunks_to_persist(&applied.changes, documents);
-        match self.commit(applied, adoptable, before) {
-            Ok(()) => Ok(Taken {
-                chunks,
-                blamed: settled
-                    .refused
-                    .into_iter()
-                    .map(|(arrival, refusal)| (arrival.peer, refusal))
-                    .collect(),
-            }),
-            Err(Failure::Panicked(panicked)) => Err(Failed::Panicked(panicked)),
-            Err(Failure::Refused(refusal)) => {
-                let queued = settled.undo(&mut self.graph, &mut self.queue);
-                if queued.is_empty() {
-                    return Err(Failed::Alone(refusal));
-                }
-                Err(Failed::WithQueued(refusal, queued))
+        let before = self.graph.heads().clone();
+        let length = self.graph.len();
+        let largest = documents.iter().max_by_key(|document| document.hashes.len());
+        let largest = largest.filter(|_| length == 0);
+        let settled = settle(arrivals, mode, &mut self.graph, &mut self.queue);
+        let settled = settled.map_err(Failed::Alone)?;
+        let mark = self.operations.as_ref().map(Operations::mark);
+        if let Err(failed) = self.prove(&settled.applied, length, &before, only_light) {
+            if let (Some(operations), Some(mark)) = (&mut self.operations, mark) {
+                operations.return_to(&mark);
+            } else {
+                self.operations = None;
             }
+            let queued = settled.undo(&mut self.graph, &mut self.queue);
+            return Err(match failed {
+                None => Failed::NotLight,
+                Some(refusal) if queued.is_empty() => Failed::Alone(refusal),
+                Some(refusal) => Failed::WithQueued(refusal, queued),
+            });
         }
+        self.keep(&settled.applied, largest);
+        self.book(settled.cost);
+        let blamed = settled.refused.into_iter();
+        Ok(Taken {
+            count: settled.applied.len() as u64,
+            chunks: chunks_to_persist(&settled.applied, documents),
+            blamed: blamed
+                .map(|(arrival, refusal)| (arrival.peer, refusal))
+                .collect(),
+        })
     }
 
-    fn settle(&mut self, arrivals: Vec<Arrival>, mode: Mode) -> Result<Settled, Refusal> {
-        settle(
-            arrivals,
-            mode,
-            &mut self.graph,
-            &mut self.queue,
-            &self.document,
-        )
-    }
-
-    /// Hand settled changes to the crate.
-    ///
-    /// The checks before can't see everything that its operations refer to: an element that
-    /// doesn't exist panics, a predecessor that doesn't exist gives a document that saves and
-    /// never loads again. So a panic is survived by building the document anew from the changes
-    /// that were in it before, and what was applied is read back.
-    fn commit(
+    /// Make sure that all operations of changes that are in the graph now refer rightly. None is
+    /// the error if only light work was asked for and this isn't.
+    fn prove(
         &mut self,
-        applied: Applied,
-        adoptable: Option<Adoptable>,
-        mut before: Vec<ChangeHash>,
-    ) -> Result<(), Failure> {
-        let has_marks = applied.has_marks;
-        let cost = applied.cost;
-        let mut applied = applied.changes;
+        applied: &[CheckedChange],
+        length: usize,
+        before: &Heads,
+        only_light: bool,
+    ) -> Result<(), Option<Refusal>> {
         if applied.is_empty() {
             return Ok(());
         }
-        let count = applied.len() as u64;
-        let operations: usize = applied.iter().map(Change::len).sum();
-        let bytes: usize = applied.iter().map(|change| change.raw_bytes().len()).sum();
-        let floor = before.clone();
-        if let Some(Adoptable { document, hashes }) = adoptable {
-            let is_in = |change: &Change| hashes.contains(&change.hash());
-            let is_whole = applied.iter().filter(|change| is_in(change)).count() == hashes.len();
-            if before.is_empty() && is_whole {
-                applied.retain(|change| !is_in(change));
-                before = document.get_heads();
-                self.document = document;
+        let is_proved = applied.iter().all(|checked| checked.is_proved);
+        if is_proved && applied.len() > MOST_EAGER_CHANGES {
+            self.operations = None; // looked at when somebody edits
+            return Ok(());
+        }
+        let is_light = |checked: &CheckedChange| checked.change.len() <= LIGHT_OPERATIONS;
+        if only_light && !(self.knows_operations(length) && applied.iter().all(is_light)) {
+            return Err(None);
+        }
+        let mut operations = self.operations_until(length)?;
+        let mut is_doubtful = false;
+        for checked in applied {
+            if checked.is_proved {
+                operations.add(&self.graph, &checked.change)?;
+            } else if operations.check(&self.graph, &checked.change)? == Verdict::Doubtful {
+                is_doubtful = true;
             }
         }
-        let document = &mut self.document;
-        let result = guarded(|| {
-            let has_news = !applied.is_empty();
-            apply_and_read_back(document, applied, &before)?;
-            if has_marks && has_news {
-                return save_and_load(document);
+        self.operations = Some(operations);
+        match (is_doubtful, only_light) {
+            (false, _) => Ok(()),
+            (true, true) => Err(None),
+            (true, false) => Ok(self.archive.try_out(applied, before)?),
+        }
+    }
+
+    fn knows_operations(&self, length: usize) -> bool {
+        length == 0 || self.operations.is_some()
+    }
+
+    /// The operations of the first changes of the graph, taken out of the document if need be.
+    fn operations_until(&mut self, length: usize) -> Result<Operations, Refusal> {
+        if let Some(operations) = self.operations.take() {
+            if operations.len() == length {
+                return Ok(operations);
             }
-            Ok(())
-        });
-        match result {
-            Ok(Ok(())) => {
-                self.version += count;
-                self.operation_count += operations;
-                self.change_bytes += bytes;
-                self.account.book(cost);
-                Ok(())
+        }
+        let mut operations = Operations::default();
+        let mut changes: Vec<Option<Change>> = Vec::new();
+        changes.resize_with(length, || None);
+        for change in self.archive.all_changes()? {
+            if let Some(index) = self.graph.find(&change.hash()) {
+                if let Some(place) = changes.get_mut(index as usize) {
+                    *place = Some(change);
+                }
             }
-            Ok(Err(detail)) | Err(Panicked(detail)) => {
-                self.rebuild(&floor)?;
-                Err(Refusal::malformed(detail).into())
+        }
+        for change in changes {
+            let change = change.ok_or_else(|| Refusal::malformed("a change is missing"))?;
+            operations.add(&self.graph, &change)?;
+        }
+        Ok(operations)
+    }
+
+    /// Keep the bytes of changes that are in the graph now: single, or as the saved document in
+    /// which they came.
+    fn keep(&mut self, applied: &[CheckedChange], document: Option<&SavedDocument<'_>>) {
+        let count = document.map_or(0, |document| document.hashes.len() as u32);
+        let is_first = |hash: &ChangeHash| self.graph.find(hash).is_some_and(|at| at < count);
+        let base = document.filter(|document| document.hashes.iter().all(is_first));
+        if let Some(document) = base {
+            let mut cost = Cost::default();
+            let of_base = applied.iter().filter(|checked| is_first(&checked.change.hash()));
+            of_base.for_each(|checked| cost += checked.cost);
+            self.archive.set_base(Base {
+                bytes: Arc::from(document.whole),
+                prefix: Some(count),
+                cost,
+                has_sidecar: false,
+            });
+        }
+        let covered = if base.is_some() { count } else { 0 };
+        for checked in applied {
+            if let Some(index) = self.graph.find(&checked.change.hash()) {
+                if index >= covered {
+                    self.archive.add(index, checked.change.raw_bytes());
+                }
             }
         }
     }
 
-    /// Make the crate's document anew, from its own changes up to `heads`.
-    fn rebuild(&mut self, heads: &[ChangeHash]) -> Result<(), Panicked> {
-        let document = &self.document;
-        let rebuilt = guarded(|| document.fork_at(heads));
-        match rebuilt {
-            Ok(Ok(document)) if document.get_heads() == heads => {
-                self.document = document;
-                Ok(())
-            }
-            Ok(Ok(_)) => Err(Panicked("heads differ after rebuilding".to_owned())),
-            Ok(Err(error)) => Err(Panicked(error.to_string())),
-            Err(panicked) => Err(panicked),
+    fn book(&mut self, cost: Cost) {
+        self.cost += cost;
+        self.account.book(cost);
+    }
+
+    /// Put a snapshot with these heads in the place of the bytes that it has; false if it has
+    /// changes that are not known here.
+    pub fn rebase(&mut self, snapshot: &[u8], heads: &[ChangeHash]) -> bool {
+        let known = self.graph.known(heads);
+        if known.len() != heads.len() {
+            return false;
         }
+        let ours = self.graph.known(self.graph.heads().iter());
+        let rest = difference(&self.graph, &ours, &known);
+        let base = Base {
+            bytes: Arc::from(snapshot),
+            prefix: None,
+            cost: Cost::default(),
+            has_sidecar: true,
+        };
+        self.archive.rebase(base, &rest);
+        true
+    }
+
+    /// The document, opened.
+    pub fn open(&self) -> Result<Automerge, Refusal> {
+        self.archive.open(self.graph.heads())
+    }
+
+    /// The sidecar of a snapshot that has everything that is here.
+    pub fn sidecar_of(&self, snapshot: &[u8]) -> Vec<u8> {
+        sidecar::encode(&self.graph, self.graph.len() as u32, self.cost, snapshot)
+    }
+
+    /// The sidecar of the saved document that this was loaded from, if it had none and deserves
+    /// one.
+    pub fn missing_sidecar(&self) -> Option<Vec<u8>> {
+        let base = self.archive.base().filter(|base| !base.has_sidecar)?;
+        let count = base.prefix.filter(|count| *count >= LEAST_SIDECAR_CHANGES)?;
+        Some(sidecar::encode(&self.graph, count, base.cost, &base.bytes))
     }
 }
 
-/// Changes that were settled together, dependencies first.
-struct Applied {
-    changes: Vec<Change>,
-    has_marks: bool,
-    cost: Cost,
-}
-
-impl Applied {
-    fn of(settled: &mut Settled) -> Self {
-        Self {
-            changes: std::mem::take(&mut settled.applied),
-            has_marks: settled.has_marks,
-            cost: settled.cost,
-        }
-    }
-}
-
-/// Why changes could not be committed.
+/// Why changes were not taken.
 enum Failed {
     /// Changes that had waited in the queue were among them.
     WithQueued(Refusal, Vec<Arrival>),
     Alone(Refusal),
-    Panicked(Panicked),
-}
-
-impl From<Failed> for Failure {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::WithQueued(refusal, _) | Failed::Alone(refusal) => Self::Refused(refusal),
-            Failed::Panicked(panicked) => Self::Panicked(panicked),
-        }
-    }
+    NotLight,
 }
 
 fn blob_of(arrival: &Arrival) -> usize {
@@ -358,39 +417,16 @@ fn blob_of(arrival: &Arrival) -> usize {
     index.unwrap_or_default()
 }
 
-/// Apply changes to a document that has the heads `before`, and find them in it.
-fn apply_and_read_back(
-    document: &mut Automerge,
-    changes: Vec<Change>,
-    before: &[ChangeHash],
-) -> Result<(), String> {
-    let mut expected: Vec<ChangeHash> = changes.iter().map(Change::hash).collect();
-    document
-        .apply_changes(changes)
-        .map_err(|error| error.to_string())?;
-    let changes = document.get_changes(before);
-    let mut found: Vec<ChangeHash> = changes.iter().map(Change::hash).collect();
-    expected.sort_unstable();
-    found.sort_unstable();
-    if found == expected {
-        Ok(())
-    } else {
-        Err("operations that can't be read back".to_owned())
-    }
-}
-
-/// A mark whose end lies before its begin is applied and read back, but the document saves and
-/// never loads again; only loading tells. That costs the whole document, for marks alone.
-fn save_and_load(document: &Automerge) -> Result<(), String> {
-    Automerge::load(&document.save())
-        .map(|_| ())
-        .map_err(|error| error.to_string())
-}
-
 /// The changes one by one; but a saved document whole if that is smaller.
-fn chunks_to_persist(applied: &[Change], documents: &[SavedDocument<'_>]) -> Vec<Vec<u8>> {
-    let mut sizes: HashMap<ChangeHash, usize> = applied
-        .iter()
+fn chunks_to_persist(
+    applied: &[CheckedChange],
+    documents: &[SavedDocument<'_>],
+) -> Vec<Vec<u8>> {
+    let changes = || applied.iter().map(|checked| &checked.change);
+    if documents.is_empty() {
+        return changes().map(|change| change.raw_bytes().to_vec()).collect();
+    }
+    let mut sizes: HashMap<ChangeHash, usize> = changes()
         .map(|change| (change.hash(), change.raw_bytes().len()))
         .collect();
     let mut chunks = Vec::new();
@@ -407,9 +443,7 @@ fn chunks_to_persist(applied: &[Change], documents: &[SavedDocument<'_>]) -> Vec
             chunks.push(document.whole.to_vec());
         }
     }
-    let rest = applied
-        .iter()
-        .filter(|change| sizes.contains_key(&change.hash()));
+    let rest = changes().filter(|change| sizes.contains_key(&change.hash()));
     chunks.extend(rest.map(|change| change.raw_bytes().to_vec()));
     chunks
 }

@@ -1,16 +1,16 @@
 //! Takes changes into a document's graph and queue, all or nothing.
 //!
-//! Nothing reaches the crate's `apply_changes` that did not pass here: it panics on bad
-//! sequence numbers, unknown actors and unknown objects.
+//! Nothing is logged or sent that did not pass here: others' replicas panic on bad sequence
+//! numbers, unknown actors and unknown objects.
 
 use std::collections::{HashSet, VecDeque};
 
-use automerge::{ActorId, Automerge, Change, ChangeHash, ObjId, ReadDoc};
+use automerge::ChangeHash;
 
 use crate::account::Cost;
 use crate::chunk::{self, Checked, CheckedChange};
 use crate::columns::Budget;
-use crate::error::{guarded_check, reason, Refusal};
+use crate::error::{reason, Refusal};
 use crate::graph::{duplicate_sequence, Graph, Mark};
 use crate::queue::{is_settled, Arrival, Queue};
 use crate::reader::Reader;
@@ -20,21 +20,12 @@ use crate::reader::Reader;
 pub struct Intake<'a> {
     pub changes: Vec<CheckedChange>,
     pub documents: Vec<SavedDocument<'a>>,
-    /// The largest of the documents, if there is nothing yet that it would be merged into.
-    pub adoptable: Option<Adoptable>,
 }
 
 /// A document chunk and the changes in it.
 pub struct SavedDocument<'a> {
     pub whole: &'a [u8],
     pub hashes: Vec<ChangeHash>,
-}
-
-/// A loaded document and the changes in it: an empty one becomes it, which costs a fraction of
-/// applying its changes.
-pub struct Adoptable {
-    pub document: Automerge,
-    pub hashes: HashSet<ChangeHash>,
 }
 
 /// Check all chunks of a blob into `intake`; it holds the good ones before a bad one.
@@ -61,24 +52,11 @@ pub fn read_chunk<'a>(
     match chunk::check(chunk, budget, |hash| graph.contains(hash))? {
         Checked::KnownDocument => {}
         Checked::Change(change) => intake.changes.push(*change),
-        Checked::Document(document, changes) => {
-            let hashes: Vec<ChangeHash> = changes
-                .iter()
-                .map(|checked| checked.change.hash())
-                .collect();
-            let largest = intake
-                .adoptable
-                .as_ref()
-                .map_or(0, |other| other.hashes.len());
-            if graph.len() == 0 && hashes.len() > largest {
-                intake.adoptable = Some(Adoptable {
-                    document: *document,
-                    hashes: hashes.iter().copied().collect(),
-                });
-            }
+        Checked::Document(changes) => {
+            let hashes = changes.iter().map(|checked| checked.change.hash());
             intake.documents.push(SavedDocument {
                 whole: chunk.whole,
-                hashes,
+                hashes: hashes.collect(),
             });
             intake.changes.extend(changes);
         }
@@ -86,19 +64,17 @@ pub fn read_chunk<'a>(
     Ok(())
 }
 
-/// What became of the changes; nothing is applied to the crate's document yet.
+/// What became of the changes.
 pub struct Settled {
-    /// Dependencies first.
-    pub applied: Vec<Change>,
-    /// Whether one of them marks text.
-    pub has_marks: bool,
+    /// In the graph now, dependencies first.
+    pub applied: Vec<CheckedChange>,
     pub cost: Cost,
     /// Refused changes that had waited in the queue, or any in tolerant mode.
     pub refused: Vec<(Arrival, Refusal)>,
     journal: Journal,
 }
 
-/// How to undo it.
+/// How to undo what `settle` did so far.
 struct Journal {
     mark: Mark,
     queued: HashSet<ChangeHash>,
@@ -122,11 +98,9 @@ pub fn settle(
     mode: Mode,
     graph: &mut Graph,
     queue: &mut Queue,
-    document: &Automerge,
 ) -> Result<Settled, Refusal> {
     let mut settled = Settled {
         applied: Vec::new(),
-        has_marks: false,
         cost: Cost::default(),
         refused: Vec::new(),
         journal: Journal {
@@ -135,7 +109,7 @@ pub fn settle(
             taken: Vec::new(),
         },
     };
-    let result = settle_all(arrivals, mode, graph, queue, document, &mut settled);
+    let result = settle_all(arrivals, mode, graph, queue, &mut settled);
     if let Err((arrival, refusal)) = result {
         settled.undo(graph, queue);
         if refusal.reason != reason::MISSING_DEPENDENCY {
@@ -150,6 +124,9 @@ pub fn settle(
     if mode != Mode::Tolerant {
         queue.trim();
     }
+    if !settled.applied.is_empty() {
+        graph.list_heads();
+    }
     Ok(settled)
 }
 
@@ -158,10 +135,8 @@ fn settle_all(
     mode: Mode,
     graph: &mut Graph,
     queue: &mut Queue,
-    document: &Automerge,
     settled: &mut Settled,
 ) -> Result<(), (Box<Arrival>, Refusal)> {
-    let mut made = HashSet::new();
     let mut ready = VecDeque::new();
     for arrival in arrivals {
         if graph.contains(&arrival.hash()) || queue.contains(&arrival.hash()) {
@@ -181,31 +156,24 @@ fn settle_all(
             if graph.contains(&change.hash()) {
                 continue;
             }
-            let verdict = graph
-                .check(change)
-                .and_then(|()| check_objects(&arrival.checked, document, &mut made));
-            if let Err(refusal) = verdict {
+            let hash = change.hash();
+            if let Err(refusal) = graph.check(&arrival.checked.change) {
                 let blame = if is_new { mode } else { Mode::Tolerant };
                 refuse(arrival, refusal, blame, settled)?;
                 continue;
             }
-            graph.push(change);
-            for next in queue.take_ready(&change.hash(), graph) {
+            graph.push(&arrival.checked.change);
+            for next in queue.take_ready(&hash, graph) {
                 let is_new = settled.journal.queued.contains(&next.hash());
                 settled.journal.taken.push(next.clone());
                 ready.push_back((next, is_new));
             }
-            settled.has_marks |= arrival.checked.has_marks;
             settled.cost += arrival.checked.cost;
-            settled.applied.push(arrival.checked.change);
+            settled.applied.push(arrival.checked);
         }
     }
     if mode == Mode::Complete {
-        let waiting = settled
-            .journal
-            .queued
-            .iter()
-            .find(|hash| queue.contains(hash));
+        let waiting = settled.journal.queued.iter().find(|hash| queue.contains(hash));
         if let Some(arrival) = waiting.copied().and_then(|hash| queue.remove(&hash)) {
             let refusal = Refusal::new(
                 reason::MISSING_DEPENDENCY,
@@ -231,59 +199,24 @@ fn refuse(
 }
 
 impl Settled {
-    /// Put graph and queue back to where they were before `settle`; returns those of the
-    /// changes that had waited before.
-    pub fn undo(&mut self, graph: &mut Graph, queue: &mut Queue) -> Vec<Arrival> {
-        let journal = &mut self.journal;
-        graph.return_to(std::mem::replace(&mut journal.mark, graph.mark()));
-        for hash in &journal.queued {
+    /// Put graph and queue back to where they were before `settle`; returns those of the changes
+    /// that had waited before.
+    pub fn undo(self, graph: &mut Graph, queue: &mut Queue) -> Vec<Arrival> {
+        let Journal {
+            mark,
+            queued,
+            taken,
+        } = self.journal;
+        graph.return_to(mark);
+        graph.list_heads();
+        for hash in &queued {
             queue.remove(hash);
         }
-        journal
-            .taken
-            .retain(|arrival| !journal.queued.contains(&arrival.hash()));
-        for arrival in &journal.taken {
-            queue.insert(arrival.clone());
-        }
-        std::mem::take(&mut journal.taken)
+        let waited = taken.into_iter();
+        let waited: Vec<Arrival> = waited
+            .filter(|arrival| !queued.contains(&arrival.hash()))
+            .collect();
+        waited.iter().for_each(|arrival| queue.insert(arrival.clone()));
+        waited
     }
-}
-
-/// The crate panics on an operation in an object that does not exist.
-fn check_objects(
-    checked: &CheckedChange,
-    document: &Automerge,
-    made: &mut HashSet<(u64, ActorId)>,
-) -> Result<(), Refusal> {
-    let change = &checked.change;
-    let start = change.start_op().get();
-    let actors: Vec<&ActorId> = change.actors().collect();
-    for (counter, actor) in &checked.objects {
-        let own = *actor == 0
-            && counter.checked_sub(start).is_some_and(|row| {
-                checked
-                    .made
-                    .iter()
-                    .any(|(from, to)| (*from..*to).contains(&row))
-            });
-        let actor = actors
-            .get(*actor)
-            .ok_or_else(|| Refusal::malformed("an object of an actor not in the list"))?;
-        if own || made.contains(&(*counter, (*actor).clone())) {
-            continue;
-        }
-        let id = ObjId::Id(*counter, (*actor).clone(), 0);
-        guarded_check(|| {
-            document.object_type(&id).map_err(|_| {
-                Refusal::new(
-                    reason::UNKNOWN_OBJECT,
-                    "an operation in an object not known",
-                )
-            })
-        })?;
-    }
-    for (from, to) in &checked.made {
-        made.extend((*from..*to).map(|row| (start + row, change.actor_id().clone())));
-    }
-    Ok(())
 }

@@ -1,24 +1,32 @@
 //! Registers what `amsync._automerge` exports; the interface is in `_automerge.pyi`.
 
 mod account;
+mod archive;
 mod chains;
 mod chunk;
 mod columns;
 mod document;
 mod engine;
 mod error;
+mod exchange;
 mod graph;
 mod history;
 mod ingest;
 mod message;
+mod operations;
+mod oracle;
 mod outcome;
 mod peer;
 mod queue;
 mod reader;
 mod replica;
 mod sender;
+mod sent;
+mod sidecar;
 mod snapshot;
+mod token;
 mod value;
+mod walk;
 
 use pyo3::prelude::*;
 

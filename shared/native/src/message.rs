@@ -1,11 +1,13 @@
-//! Reads sync messages from untrusted bytes into the crate's `Message`.
+//! Sync messages: read from untrusted bytes into the crate's `Message`, and written.
 //!
 //! Not `Message::decode`: it panics on a Bloom filter with 0 bits per entry and trusts counts.
-//! The layout is in PROTOCOL 5.1. Changes are handed out apart, unparsed.
+//! Not `Message::encode`: it wants the changes copied before it copies them. The layout is in
+//! PROTOCOL 5.1. Changes are handed out apart, unparsed.
 
 use automerge::sync::{BloomFilter, ChunkList, Have, Message, MessageFlags, MessageVersion};
 use automerge::ChangeHash;
 
+use crate::chunk::leb128;
 use crate::error::{reason, Refusal};
 use crate::reader::Reader;
 
@@ -24,6 +26,8 @@ const MOST_BLOOM_BYTES: usize = 1 << 27;
 const VERSION_1: u8 = 0x42;
 const VERSION_2: u8 = 0x43;
 const BITFIELD_MARKER: u8 = 0x80;
+/// The one flag of old cores: that they take the second version.
+const TAKES_V2: u8 = 0x02;
 
 /// A sync message whose parts are within bounds.
 pub struct Received<'a> {
@@ -114,4 +118,52 @@ fn read_flags(bytes: &[u8]) -> MessageFlags {
         flags.set(byte & !BITFIELD_MARKER);
     }
     flags
+}
+
+/// A message of ours.
+pub struct Outgoing<'a> {
+    /// The changes as one blob, not each for itself.
+    pub is_v2: bool,
+    pub heads: &'a [ChangeHash],
+    pub need: &'a [ChangeHash],
+    pub have: Option<&'a Have>,
+    /// The changes' bytes: chunks, or a saved document and chunks.
+    pub parts: &'a [&'a [u8]],
+    pub flags: u8,
+}
+
+pub fn encode(message: &Outgoing<'_>) -> Vec<u8> {
+    let body: usize = message.parts.iter().map(|part| part.len() + 10).sum();
+    let hashes = message.heads.len() + message.need.len();
+    let mut out = Vec::with_capacity(body + 32 * hashes + 128);
+    out.push(if message.is_v2 { VERSION_2 } else { VERSION_1 });
+    put_hashes(&mut out, message.heads);
+    put_hashes(&mut out, message.need);
+    out.extend(leb128(message.have.iter().len()));
+    if let Some(have) = message.have {
+        put_hashes(&mut out, &have.last_sync);
+        let bloom = have.bloom.to_bytes();
+        out.extend(leb128(bloom.len()));
+        out.extend(bloom);
+    }
+    if message.is_v2 {
+        out.extend(leb128(usize::from(!message.parts.is_empty())));
+        if !message.parts.is_empty() {
+            out.extend(leb128(message.parts.iter().map(|part| part.len()).sum()));
+        }
+        message.parts.iter().for_each(|part| out.extend_from_slice(part));
+    } else {
+        out.extend(leb128(message.parts.len()));
+        for part in message.parts {
+            out.extend(leb128(part.len()));
+            out.extend_from_slice(part);
+        }
+    }
+    out.extend([2, TAKES_V2, BITFIELD_MARKER | message.flags]);
+    out
+}
+
+fn put_hashes(out: &mut Vec<u8>, hashes: &[ChangeHash]) {
+    out.extend(leb128(hashes.len()));
+    hashes.iter().for_each(|hash| out.extend(hash.as_ref()));
 }

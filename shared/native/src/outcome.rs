@@ -1,11 +1,14 @@
 //! What one batch did, as Python sees it.
 
-use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use std::sync::Arc;
 
 use automerge::ChangeHash;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::error::Refusal;
+use crate::exchange::Draft;
+use crate::graph::Heads;
 
 /// One message that was refused whole, or a loop that was noticed.
 #[pyclass(frozen, module = "amsync._automerge")]
@@ -46,11 +49,14 @@ impl Fault {
 /// The same without Python objects: made while the GIL is released.
 #[derive(Default)]
 pub struct Report {
-    pub messages: Vec<(Vec<u8>, Vec<i64>)>,
+    pub messages: Vec<(Arc<Draft>, Vec<i64>)>,
     pub chunks: Vec<Vec<u8>>,
-    pub heads: Vec<ChangeHash>,
-    pub peer_heads: Vec<(i64, Vec<ChangeHash>)>,
+    pub heads: Heads,
+    pub peer_heads: Vec<(i64, Heads)>,
     pub faults: Vec<Fault>,
+    pub is_frozen: bool,
+    /// Messages of the batch that were dealt with.
+    pub taken: usize,
 }
 
 /// What one batch did to a document.
@@ -61,19 +67,47 @@ pub struct Outcome {
     #[pyo3(get)]
     chunks: Py<PyAny>,
     #[pyo3(get)]
-    heads: Py<PyAny>,
+    heads: Py<PyTuple>,
     #[pyo3(get)]
     peer_heads: Py<PyAny>,
     #[pyo3(get)]
     faults: Py<PyAny>,
+    #[pyo3(get)]
+    is_frozen: bool,
+    #[pyo3(get)]
+    taken: usize,
+}
+
+/// A document's heads as Python has them, made anew only when they change.
+#[derive(Default)]
+pub struct HeadTuple {
+    known: Option<(Heads, Py<PyTuple>)>,
+}
+
+impl HeadTuple {
+    pub fn get(&mut self, py: Python<'_>, heads: &Heads) -> PyResult<Py<PyTuple>> {
+        if let Some((known, tuple)) = &self.known {
+            if Arc::ptr_eq(known, heads) {
+                return Ok(tuple.clone_ref(py));
+            }
+        }
+        let tuple = PyTuple::new(py, hash_list(py, heads))?.unbind();
+        self.known = Some((heads.clone(), tuple.clone_ref(py)));
+        Ok(tuple)
+    }
 }
 
 impl Outcome {
-    pub fn from_report(py: Python<'_>, report: Report) -> PyResult<Self> {
+    pub fn from_report(py: Python<'_>, report: Report, heads: &mut HeadTuple) -> PyResult<Self> {
         let messages: Vec<_> = report
             .messages
             .into_iter()
-            .map(|(bytes, peers)| (PyBytes::new(py, &bytes), peers))
+            .map(|(draft, peers)| {
+                let bytes = draft
+                    .python
+                    .get_or_init(|| PyBytes::new(py, &draft.bytes).unbind());
+                (bytes.clone_ref(py), peers)
+            })
             .collect();
         let chunks: Vec<_> = report
             .chunks
@@ -88,9 +122,11 @@ impl Outcome {
         Ok(Self {
             messages: messages.into_pyobject(py)?.unbind(),
             chunks: chunks.into_pyobject(py)?.unbind(),
-            heads: hash_list(py, &report.heads).into_pyobject(py)?.unbind(),
+            heads: heads.get(py, &report.heads)?,
             peer_heads: peer_heads.into_pyobject(py)?.unbind(),
             faults: report.faults.into_pyobject(py)?.unbind(),
+            is_frozen: report.is_frozen,
+            taken: report.taken,
         })
     }
 }

@@ -5,15 +5,17 @@ use std::collections::HashMap;
 use automerge::sync::{Message, State, SyncDoc};
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{
-    ActorId, AutoCommit, AutomergeError, Change, ChangeHash, ObjId, ObjType, ReadDoc, ScalarValue,
+    ActorId, AutoCommit, AutomergeError, Change, ObjId, ObjType, ReadDoc, ScalarValue,
     Value, ROOT,
 };
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 
+use crate::document::hashes;
 use crate::error::{guarded, Failure, Refusal};
+use crate::oracle;
 use crate::outcome::hash_list;
 use crate::value::{self, TooDeep};
 
@@ -53,16 +55,6 @@ impl Replica {
         })?
         .map_err(|error: AutomergeError| PyValueError::new_err(error.to_string()))
     }
-}
-
-fn hashes(heads: &[PyBackedBytes]) -> PyResult<Vec<ChangeHash>> {
-    heads
-        .iter()
-        .map(|head| {
-            ChangeHash::try_from(head.as_ref())
-                .map_err(|_| PyValueError::new_err("a hash is not 32 bytes long"))
-        })
-        .collect()
 }
 
 fn scalar(value: &Bound<'_, PyAny>) -> PyResult<ScalarValue> {
@@ -261,6 +253,31 @@ impl Replica {
             });
             result.map_err(Failure::from)?.map_err(Failure::from)
         })?;
+        Ok(())
+    }
+
+    fn state<'py>(&self, py: Python<'py>, peer: i64) -> PyResult<Bound<'py, PyDict>> {
+        let state = self.states.get(&peer);
+        oracle::of_crate(py, state.ok_or_else(|| PyKeyError::new_err(peer))?)
+    }
+
+    fn set_read_only(&mut self, peer: i64, read_only: bool) -> PyResult<()> {
+        let state = self.states.get_mut(&peer);
+        let state = state.ok_or_else(|| PyKeyError::new_err(peer))?;
+        state.set_read_only(read_only);
+        Ok(())
+    }
+
+    fn reset_peer(&mut self, peer: i64) -> PyResult<()> {
+        let state = self.states.get_mut(&peer);
+        let state = state.ok_or_else(|| PyKeyError::new_err(peer))?;
+        *state = State {
+            their_capabilities: state.their_capabilities.take(),
+            peer_read_only: state.peer_read_only,
+            read_only: state.read_only,
+            needs_reset: true,
+            ..State::new()
+        };
         Ok(())
     }
 }

@@ -7,8 +7,9 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Limits};
 use crate::error::{guarded, reason, Failure, Panicked, Refusal};
+use crate::graph::Heads;
 use crate::outcome::hash_list;
 use crate::value::{self, Tree};
 
@@ -62,7 +63,13 @@ fn build(items: &[(String, Tree)]) -> Result<Vec<u8>, Panicked> {
 
 /// Load blobs into an engine, or say what is wrong with the first bad one.
 fn load_all(blobs: &[&[u8]]) -> Result<Engine, Failure> {
-    let (engine, mut problems) = Engine::load(blobs, 1, 1, usize::MAX)?;
+    let limits = Limits {
+        window: 1,
+        loop_limit: 1,
+        queue_bytes: usize::MAX,
+        like_crate: false,
+    };
+    let (engine, mut problems) = Engine::load(blobs, None, limits)?;
     if problems.is_empty() {
         return Ok(engine);
     }
@@ -79,34 +86,37 @@ pub fn inspect(py: Python<'_>, blob: PyBackedBytes) -> PyResult<Inspection<'_>> 
     let (heads, changes, queued) = py.detach(|| {
         guarded(|| {
             let engine = load_all(&[blob.as_ref()])?;
-            Ok::<_, Failure>((engine.heads(), engine.change_count(), engine.queued_count()))
+            engine.open()?;
+            Ok::<_, Failure>((engine.heads().clone(), engine.change_count(), engine.queued_count()))
         })
         .unwrap_or_else(|panicked| Err(panicked.into()))
     })?;
     Ok((hash_list(py, &heads), changes, queued))
 }
 
-type Compacted<'py> = (Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>);
+type Compacted<'py> = (Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>, Bound<'py, PyBytes>);
 
 /// Merge blobs into one snapshot and prove it.
 #[pyfunction]
 pub fn compact(py: Python<'_>, blobs: Vec<PyBackedBytes>) -> PyResult<Compacted<'_>> {
-    let (snapshot, heads) = py.detach(|| {
+    let (snapshot, heads, sidecar) = py.detach(|| {
         let slices: Vec<&[u8]> = blobs.iter().map(AsRef::as_ref).collect();
         guarded(|| merge(&slices)).unwrap_or_else(|panicked| Err(panicked.into()))
     })?;
-    Ok((PyBytes::new(py, &snapshot), hash_list(py, &heads)))
+    let heads = hash_list(py, &heads);
+    Ok((PyBytes::new(py, &snapshot), heads, PyBytes::new(py, &sidecar)))
 }
 
-fn merge(blobs: &[&[u8]]) -> Result<(Vec<u8>, Vec<ChangeHash>), Failure> {
-    let mut engine = load_all(blobs)?;
+fn merge(blobs: &[&[u8]]) -> Result<(Vec<u8>, Heads, Vec<u8>), Failure> {
+    let engine = load_all(blobs)?;
     if engine.queued_count() > 0 {
         let detail = format!("{} changes wait for a dependency", engine.queued_count());
         return Err(Refusal::new(reason::ORPHANS, detail).into());
     }
     let snapshot = engine.save()?;
     verify(&engine, &snapshot)?;
-    Ok((snapshot, engine.heads()))
+    let sidecar = engine.history.sidecar_of(&snapshot);
+    Ok((snapshot, engine.heads().clone(), sidecar))
 }
 
 /// Reload the snapshot and find every change in it, and no other.
@@ -124,7 +134,7 @@ fn verify(engine: &Engine, snapshot: &[u8]) -> Result<(), Failure> {
         .map_err(|error| unverified(error.to_string()))?;
     let is_complete = hashes.len() == engine.change_count()
         && hashes.iter().all(|hash| engine.has_change(hash))
-        && heads == engine.heads();
+        && heads[..] == engine.heads()[..];
     if is_complete {
         return Ok(());
     }
