@@ -40,6 +40,8 @@ class NativeDocument:
     def __init__(self, document: _automerge.Document) -> None:
         self._document = document
         self.heads = document.heads
+        self.missing_sidecar = document.missing_sidecar
+        self.rebase = document.rebase
         self.change_count = document.change_count
         self.size_bytes = document.size_bytes
         self.add_peer = document.add_peer
@@ -47,9 +49,14 @@ class NativeDocument:
         self.set_read_only = document.set_read_only
         self.reset_peer = document.reset_peer
 
-    def sync(self, batch: Sequence[tuple[int, bytes]], hello: Sequence[int] = ()) -> EngineOutcome:
+    def sync(
+        self,
+        batch: Sequence[tuple[int, bytes]],
+        hello: Sequence[int] = (),
+        only_light: bool = False,
+    ) -> EngineOutcome:
         """See the binding. Raises EngineBroken."""
-        return _translated(lambda: self._document.sync(batch, hello))
+        return _translated(lambda: self._document.sync(batch, hello, only_light))
 
     def apply(self, blob: bytes) -> EngineOutcome:
         """See the binding. Raises EngineRefused, EngineBroken."""
@@ -60,7 +67,7 @@ class NativeDocument:
         return _translated(self._document.queued)
 
     def save(self) -> bytes:
-        """See the binding. Raises EngineBroken."""
+        """See the binding. Raises EngineRefused, EngineBroken."""
         return _translated(self._document.save)
 
 
@@ -76,15 +83,17 @@ class NativeFactory:
         return _automerge.initial_change()
 
 
-def load_document(blobs: Sequence[bytes]) -> tuple[EngineDocument, list[tuple[int, str]]]:
-    """Load from stored blobs.
+def load_document(
+    blobs: Sequence[bytes], sidecar: bytes | None = None
+) -> tuple[EngineDocument, list[tuple[int, str]]]:
+    """Load from stored blobs; the one that the sidecar belongs to is not opened.
 
     Returns the document and, for each blob with a bad part, its index and what is wrong.
 
     Raises:
         EngineBroken: The crate panicked on these blobs.
     """
-    document, faults = _translated(lambda: _automerge.Document.load(blobs))
+    document, faults = _translated(lambda: _automerge.Document.load(blobs, sidecar=sidecar))
     return NativeDocument(document), faults
 
 
@@ -97,7 +106,10 @@ def value_of(saved: bytes) -> object:
     document, faults = _translated(lambda: _automerge.Document.load([saved]))
     if faults:
         raise InvalidDocument(faults[0][1])
-    return _translated(document.value)
+    try:
+        return _translated(document.value)
+    except EngineRefused as error:
+        raise InvalidDocument(str(error)) from error
 
 
 def build_document(data: object) -> bytes:
@@ -119,12 +131,13 @@ class NativeCodec:
 
     def compact(self, blobs: Sequence[bytes]) -> Snapshot:
         """Merge into one proved snapshot. Raises InvalidDocument when that can't be done."""
-        data, heads = self._checked(lambda: _automerge.compact(blobs))
-        return Snapshot(data=data, heads=tuple(heads))
+        data, heads, sidecar = self._checked(lambda: _automerge.compact(blobs))
+        return Snapshot(data=data, heads=tuple(heads), sidecar=sidecar)
 
     def examine(self, blobs: Sequence[bytes]) -> Examination:
         """What loads of a document's blobs. Raises InvalidDocument if the engine gives up."""
         document, found = self._checked(lambda: _automerge.Document.load(blobs))
+        self._checked(document.save)  # opens it: loading alone doesn't look at operations
         faults = {index: self._fault(index, why, blobs[index]) for index, why in reversed(found)}
         return Examination(
             heads=tuple(document.heads()),

@@ -230,6 +230,12 @@ class Shard:
                     connection.to_offer.append(document_id)
                     self._offer_more(connection, effects, now)
 
+    def compacted(self, document_id: DocumentId, snapshot: bytes, heads: Sequence[bytes]) -> None:
+        """What was saved of a document is one snapshot now."""
+        document = self.documents.get(document_id)
+        if document is not None:
+            document.compacted(snapshot, heads)
+
     def listing_started(self) -> None:
         """The shell begins to list the stored documents, for all who have asked until now."""
         self._listed_for |= self._list_for

@@ -56,11 +56,6 @@ from amsync.worker.ports import (
 )
 
 BREAKS_UNTIL_BLOCKED = 3
-INLINE_BYTES = 32 * 1024
-INLINE_CHANGES = 4_000
-"""Up to so many (changes of history x messages) a batch stays on the loop: about 1.5 ms."""
-
-INLINE_DOCUMENT_BYTES = 4 * 1024 * 1024
 
 
 class State(enum.Enum):
@@ -201,6 +196,11 @@ class DocumentSynchronizer:
                 self.peers[address].asks = True
         if self.state is not State.LOADING:  # the load that is asked for begins later
             self.reload(effects)
+
+    def compacted(self, snapshot: bytes, heads: Sequence[bytes]) -> None:
+        """What was saved of the document is one snapshot now; hold that in place of its parts."""
+        if self.state is State.READY and self._engine is not None:
+            self._engine.rebase(snapshot, heads)
 
     def load_failed(self, effects: Effects, now: float) -> None:
         """The volume could not be read; try again a little later.
@@ -478,25 +478,21 @@ class DocumentSynchronizer:
         effects: Effects,
         now: float,
     ) -> None:
-        assert self._engine is not None
-        work = partial(self._engine.sync, batch, hello)
-        messages = len(batch) + len(hello) + 1
-        size = sum(len(data) for _, data in batch)
-        if (
-            size > INLINE_BYTES
-            or self._engine.change_count() * messages > INLINE_CHANGES
-            or self._engine.size_bytes() > INLINE_DOCUMENT_BYTES
-        ):
-            self._start(work, taken, effects)
-            return
+        engine = self._engine
+        assert engine is not None
         self._edited_at = _written_at(taken)
         try:
-            outcome = work()
+            outcome = engine.sync(batch, hello, only_light=True)
         except EngineBroken as error:
             self._broken(taken, error, effects, now)
+            self._finish(taken)
+            return
+        self._absorb(outcome, effects, now)
+        rest = batch[outcome.taken :]
+        if (rest or outcome.is_frozen) and self._engine is engine:
+            self._start(partial(engine.sync, rest), taken, effects)
         else:
-            self._absorb(outcome, effects, now)
-        self._finish(taken)
+            self._finish(taken)
 
     def _start(
         self, work: Callable[[], object], taken: tuple[Waiting, ...], effects: Effects
@@ -517,7 +513,7 @@ class DocumentSynchronizer:
     ) -> None:
         if outcome.chunks and not self._heads:
             creator = creator or next((p for p in self.peers.values() if p.offered), None)
-        self._heads = tuple(outcome.heads)
+        self._heads = outcome.heads
         if keep_unsaved:
             self._unsaved = list(outcome.chunks)
         elif outcome.chunks:

@@ -64,11 +64,13 @@ class WorkerOptions:
     """How a worker behaves.
 
     `document_bytes` bounds the estimated memory of open documents: above it, those that nobody
-    syncs are let go at once instead of after `idle_seconds`.
+    syncs are let go at once instead of after `idle_seconds`. `compaction_bytes` bounds what is
+    read for compaction after one checkpoint; the rest waits for the next one.
     """
 
     auto_create: bool = True
     document_bytes: int = 1024 * 1024 * 1024
+    compaction_bytes: int = 256 * 1024 * 1024
     idle_seconds: float = 30.0
     checkpoint_seconds: float = 10.0
     threads: int = 4
@@ -352,16 +354,21 @@ class Worker:
         """Run `call` in a thread; what it returns is run by the next step, on the loop."""
         loop = asyncio.get_running_loop()
 
-        def finished(result: Callable[[dict[int, Effects], float], None]) -> None:
+        pool.submit(lambda: self._tell(loop, call(document_id)))
+
+    def _tell(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        result: Callable[[dict[int, Effects], float], None],
+    ) -> None:
+        """In a thread: have `result` run by the next step."""
+
+        def finished() -> None:
             self._results.append(result)
             self._wake.set()
 
-        def run() -> None:
-            result = call(document_id)
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(finished, result)
-
-        pool.submit(run)
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(finished)
 
     def _start_jobs(self, effects: Effects) -> None:
         for job in effects.jobs:
@@ -400,7 +407,10 @@ class Worker:
         try:
             stored = self._store.load(document_id)
             is_stored = bool(stored.blobs)
-            engine, faults = load_document(stored.blobs)
+            engine, faults = load_document(stored.blobs, stored.sidecar)
+            sidecar = engine.missing_sidecar()
+            if sidecar is not None:
+                self._store.keep_sidecar(document_id, sidecar)
             # What it was may come back from a peer or a backup; an empty one would look as if
             # somebody had emptied it.
             is_lost = not engine.change_count() and (stored.is_damaged or bool(faults))
@@ -545,10 +555,14 @@ class Worker:
             if due or (aged and self._store.tail_bytes):
                 last = time.monotonic()
                 touched, self._touched = self._touched, set()
-                left = await loop.run_in_executor(self._maintenance, self._checkpoint, touched)
+                left = await loop.run_in_executor(
+                    self._maintenance, self._checkpoint, touched, loop
+                )
                 self._touched |= left
 
-    def _checkpoint(self, touched: set[DocumentId]) -> set[DocumentId]:
+    def _checkpoint(
+        self, touched: set[DocumentId], loop: asyncio.AbstractEventLoop
+    ) -> set[DocumentId]:
         """In a thread: move the WAL's content into the document folders, compact what is due.
 
         Returns the documents that are still to be looked at: commits come before compaction,
@@ -560,10 +574,34 @@ class Worker:
             return touched
         self._metrics.checkpoint_seconds.observe(time.monotonic() - started)
         left = set(touched)
-        while left and not self._store.checkpoint_due():
-            document_id = left.pop()
-            _failed(partial(self._store.compact_if_due, document_id), self._metrics, "compact")
+        budget = self._options.compaction_bytes
+        while left and budget > 0 and not self._store.checkpoint_due():
+            budget -= self._compact(left.pop(), loop)
         return left
+
+    def _compact(self, document_id: DocumentId, loop: asyncio.AbstractEventLoop) -> int:
+        """In a thread: merge a document's files if that is due; tell how many bytes they had.
+
+        One that can't be merged costs itself alone: the store names it, and tries it again when
+        it has grown to twice its size.
+        """
+        read_bytes = 0
+
+        def compact() -> None:
+            nonlocal read_bytes
+            compacted = self._store.compact_if_due(document_id)
+            if compacted is not None:
+                read_bytes = compacted.read_bytes
+                snapshot = compacted.snapshot
+                self._tell(
+                    loop,
+                    lambda _effects, _now: self._shard(document_id).compacted(
+                        document_id, snapshot.data, snapshot.heads
+                    ),
+                )
+
+        _failed(compact, self._metrics, "compact")
+        return read_bytes
 
 
 def _failed(call: Callable[[], object], metrics: Metrics, operation: str) -> bool:

@@ -79,7 +79,7 @@ def _compact(store: Store, as_json: bool) -> int:
         for done, document_id in enumerate(document_ids):
             bar(done, len(document_ids))
             try:
-                count += store.compact_if_due(document_id)
+                count += store.compact_if_due(document_id) is not None
             except StorageError as error:
                 bar.clear()
                 click.echo(f"{document_id} is not compacted: {plain(str(error))}", err=True)

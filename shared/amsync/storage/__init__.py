@@ -2,6 +2,7 @@
 
 from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
 from amsync.storage.codec import BlobFault, ChunkCodec, ChunkInfo, Examination, Snapshot
+from amsync.storage.compaction import Compacted
 from amsync.storage.files import FileSystem, RealFileSystem
 from amsync.storage.findings import Finding
 from amsync.storage.predecessors import RESCAN_SECONDS
@@ -12,6 +13,7 @@ __all__ = [
     "BlobFault",
     "ChunkCodec",
     "ChunkInfo",
+    "Compacted",
     "DocumentChunks",
     "Examination",
     "FileSystem",

@@ -31,10 +31,12 @@ class Snapshot:
     Attributes:
         data: A document chunk.
         heads: Change hashes, 32 bytes each, sorted.
+        sidecar: What the engine wants to find beside it when it loads it; empty for nothing.
     """
 
     data: bytes
     heads: tuple[bytes, ...]
+    sidecar: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

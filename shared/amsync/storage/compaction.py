@@ -4,11 +4,14 @@ Not here: locks (the store's duty) and merging itself (the codec's). Invariant: 
 were read and are proved to be in the new snapshot are removed.
 """
 
+from dataclasses import dataclass
+
 from amsync.errors import InvalidDocument
 from amsync.ids import DocumentId
-from amsync.storage.codec import ChunkCodec
+from amsync.storage.codec import ChunkCodec, Snapshot
 from amsync.storage.documents import DocumentFiles, StoredSize
 from amsync.storage.findings import Findings
+from amsync.storage.sidecars import Sidecars
 
 SMALL_SNAPSHOT_BYTES = 1024
 """Below it automerge-repo always compacts (StorageSubsystem.ts); so do we."""
@@ -33,17 +36,37 @@ def is_due(sizes: list[StoredSize]) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """A document's files were merged.
+
+    Attributes:
+        snapshot: What they were merged into.
+        read_bytes: What they had.
+    """
+
+    snapshot: Snapshot
+    read_bytes: int
+
+
 class Compactor:
     """Compacts documents one by one; callers hold the document's lock."""
 
-    def __init__(self, documents: DocumentFiles, codec: ChunkCodec, findings: Findings) -> None:
+    def __init__(
+        self,
+        documents: DocumentFiles,
+        sidecars: Sidecars,
+        codec: ChunkCodec,
+        findings: Findings,
+    ) -> None:
         self._documents = documents
+        self._sidecars = sidecars
         self._codec = codec
         self._findings = findings
         self._refused_bytes: dict[DocumentId, int] = {}
 
-    def compact_if_due(self, document_id: DocumentId) -> bool:
-        """Merge a document's files if that pays; tell whether it was done.
+    def compact_if_due(self, document_id: DocumentId) -> Compacted | None:
+        """Merge a document's files if that pays; None if it was not done.
 
         Raises:
             StorageError, StorageFull: Nothing is lost.
@@ -51,18 +74,20 @@ class Compactor:
         sizes = self._documents.sizes(document_id)
         total_bytes = sum(size.size_bytes for size in sizes)
         if not is_due(sizes) or total_bytes < 2 * self._refused_bytes.get(document_id, 0):
-            return False
+            return None
         stored = self._documents.read(document_id)
         try:
             snapshot = self._codec.compact([blob.data for blob in stored if blob.data])
         except InvalidDocument as error:
             self._refuse(document_id, total_bytes, str(error))
-            return False
+            return None
         self._refused_bytes.pop(document_id, None)
         self._documents.replace(
             document_id, snapshot.data, snapshot.heads, [blob.path for blob in stored]
         )
-        return True
+        if snapshot.sidecar:
+            self._sidecars.write(document_id, snapshot.sidecar)
+        return Compacted(snapshot, sum(len(blob.data) for blob in stored))
 
     def _refuse(self, document_id: DocumentId, total_bytes: int, why: str) -> None:
         if len(self._refused_bytes) >= REMEMBERED_REFUSALS:

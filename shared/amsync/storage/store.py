@@ -31,7 +31,7 @@ from amsync.storage.batch import Position, Tombstone, WalBatch
 from amsync.storage.checkpoint import Checkpointer, DocumentLocks, carried_over
 from amsync.storage.codec import ChunkCodec
 from amsync.storage.commit import Commit, Done, GroupCommit, InlineCommit, Observe
-from amsync.storage.compaction import Compactor
+from amsync.storage.compaction import Compacted, Compactor
 from amsync.storage.documents import DocumentFiles
 from amsync.storage.epochs import ShardEpochs
 from amsync.storage.files import FileSystem, RealFileSystem
@@ -39,6 +39,7 @@ from amsync.storage.findings import Finding
 from amsync.storage.importer import FlatFiles
 from amsync.storage.marks import ShardMarks
 from amsync.storage.predecessors import Predecessors
+from amsync.storage.sidecars import Sidecars
 from amsync.storage.tail import TailSegment, WalTail
 from amsync.storage.volume import Volume
 from amsync.storage.wal import SEGMENT_BYTES, WalWriter, new_incarnation
@@ -62,11 +63,13 @@ class LoadedDocument:
             document is not stored. A blob of no bytes is possible and harmless.
         paths: For each blob its file, or None if it is in the WAL only.
         is_damaged: Files of it are in quarantine.
+        sidecar: What was kept beside its snapshot, if anything; it may be of another one.
     """
 
     blobs: tuple[bytes, ...]
     paths: tuple[Path | None, ...]
     is_damaged: bool = False
+    sidecar: bytes | None = None
 
 
 class Store:
@@ -94,7 +97,8 @@ class Store:
         self._tail_limit_bytes = tail_limit_bytes
         self._wal = volume.control / "wal"
         self._documents = DocumentFiles(volume)
-        self._compactor = Compactor(self._documents, codec, volume.findings)
+        self._sidecars = Sidecars(volume)
+        self._compactor = Compactor(self._documents, self._sidecars, codec, volume.findings)
         self._marks = ShardMarks(volume)
         self._epochs = ShardEpochs(volume)
         self._claimed: dict[int, int] = {}
@@ -184,7 +188,14 @@ class Store:
             blobs=(*(blob.data for blob in stored), *chunks),
             paths=(*(blob.path for blob in stored), *(None for _ in chunks)),
             is_damaged=self._documents.has_quarantined(document_id),
+            sidecar=self._sidecars.read(document_id) if stored else None,
         )
+
+    def keep_sidecar(self, document_id: DocumentId, sidecar: bytes) -> None:
+        """Keep what the next `load` should give beside the blobs, if that works. Blocking."""
+        with contextlib.suppress(StorageError), self._open_document(document_id):
+            if not self.is_deleted(document_id):
+                self._sidecars.write(document_id, sidecar)
 
     def _remove_what_came_back(self, document_id: DocumentId) -> None:
         # automerge-repo had the directory meanwhile, and knows no tombstones.
@@ -238,6 +249,7 @@ class Store:
         self.commit_blocking(WalBatch(tombstones=(tombstone,)))
         with contextlib.suppress(StorageError), self._open_document(document_id):
             self._documents.delete(document_id)
+        self._sidecars.remove(document_id)
 
     def claim_shard(self, shard: int, epoch: int | None = None) -> int:
         """Open a shard under an epoch, before anything of it is read; return the epoch. Blocking.
@@ -326,8 +338,8 @@ class Store:
             self._taken_late = set()
             return found
 
-    def compact_if_due(self, document_id: DocumentId) -> bool:
-        """Merge a document's files into one snapshot, if that pays; tell whether it was done.
+    def compact_if_due(self, document_id: DocumentId) -> Compacted | None:
+        """Merge a document's files into one snapshot, if that pays; None if it was not done.
 
         Due like in automerge-repo: the snapshots are under 1024 bytes or the incrementals as
         large as they; or there are more than 64 files. Blocking; for a large document seconds.
@@ -338,7 +350,7 @@ class Store:
         """
         with self._open_document(document_id):
             if self.is_deleted(document_id):
-                return False
+                return None
             return self._compactor.compact_if_due(document_id)
 
     def bad_blob(

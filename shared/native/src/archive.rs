@@ -153,7 +153,10 @@ impl Archive {
     /// never loads again; only loading tells.
     pub fn try_out(&self, changes: &[CheckedChange], before: &[ChangeHash]) -> Result<(), Refusal> {
         let mut document = self.open(before)?;
-        let changes: Vec<Change> = changes.iter().map(|checked| checked.change.clone()).collect();
+        let changes: Vec<Change> = changes
+            .iter()
+            .map(|checked| checked.change.clone())
+            .collect();
         guarded_check(|| {
             let mut expected: Vec<ChangeHash> = changes.iter().map(Change::hash).collect();
             document

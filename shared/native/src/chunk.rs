@@ -131,7 +131,9 @@ pub fn check(
                 .into_iter()
                 .map(inspect_change)
                 .collect::<Result<Vec<_>, _>>()?;
-            changes.iter_mut().for_each(|checked| checked.is_proved = true);
+            changes
+                .iter_mut()
+                .for_each(|checked| checked.is_proved = true);
             share_payment(&mut changes, cost.bytes);
             Ok(Checked::Document(changes))
         }

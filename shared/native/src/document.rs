@@ -68,12 +68,7 @@ impl Document {
 impl Document {
     #[new]
     #[pyo3(signature = (*, window=8, loop_limit=3, queue_bytes=8_388_608, like_crate=false))]
-    fn new(
-        window: usize,
-        loop_limit: u32,
-        queue_bytes: usize,
-        like_crate: bool,
-    ) -> PyResult<Self> {
+    fn new(window: usize, loop_limit: u32, queue_bytes: usize, like_crate: bool) -> PyResult<Self> {
         let limits = check_limits(Limits {
             window,
             loop_limit,

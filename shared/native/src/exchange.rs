@@ -154,7 +154,9 @@ impl Exchange {
     }
 
     fn has_nothing(&self) -> bool {
-        self.their_heads.as_ref().is_some_and(|heads| heads.is_empty())
+        self.their_heads
+            .as_ref()
+            .is_some_and(|heads| heads.is_empty())
     }
 
     /// The state after a message whose changes, if it had any, are in the graph or queue, or were
@@ -186,8 +188,16 @@ impl Exchange {
         let known = graph.known(heads.iter());
         next.sent.forget(graph, &known);
         next.owed |= had_changes && !view.like_crate;
-        let ours = if view.like_crate { before } else { graph.heads() };
-        let is_answer = if view.like_crate { !had_changes } else { !next.owed };
+        let ours = if view.like_crate {
+            before
+        } else {
+            graph.heads()
+        };
+        let is_answer = if view.like_crate {
+            !had_changes
+        } else {
+            !next.owed
+        };
         if is_answer && heads == *ours {
             next.last_sent_heads = heads.clone();
         }
@@ -310,7 +320,11 @@ impl Exchange {
         if view.like_crate && gets_all {
             return all();
         }
-        let wanted = if gets_all { all() } else { lacking(graph, have, need) };
+        let wanted = if gets_all {
+            all()
+        } else {
+            lacking(graph, have, need)
+        };
         let news = self.sent.removed_from(graph, wanted);
         if view.like_crate && self.takes_v2() && news.len() > graph.len() / 3 {
             return all();

@@ -160,8 +160,18 @@ impl Graph {
             }
         }
         let hashes = graph.columns.hashes.iter().zip(&is_head);
-        graph.heads = hashes.filter(|(_, is)| **is).map(|(hash, _)| *hash).collect();
-        graph.max_op = graph.columns.max_ops.iter().copied().max().unwrap_or(0).into();
+        graph.heads = hashes
+            .filter(|(_, is)| **is)
+            .map(|(hash, _)| *hash)
+            .collect();
+        graph.max_op = graph
+            .columns
+            .max_ops
+            .iter()
+            .copied()
+            .max()
+            .unwrap_or(0)
+            .into();
         graph.list_heads();
         Some(graph)
     }
@@ -191,7 +201,10 @@ impl Graph {
 
     /// Indices of those hashes that are known.
     pub fn known<'a>(&self, hashes: impl IntoIterator<Item = &'a ChangeHash>) -> Vec<u32> {
-        hashes.into_iter().filter_map(|hash| self.find(hash)).collect()
+        hashes
+            .into_iter()
+            .filter_map(|hash| self.find(hash))
+            .collect()
     }
 
     pub fn heads(&self) -> &Heads {

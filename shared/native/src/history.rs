@@ -130,7 +130,9 @@ impl History {
                 peer: i64::try_from(index).ok(),
             }));
         }
-        let largest = documents.iter().max_by_key(|document| document.hashes.len());
+        let largest = documents
+            .iter()
+            .max_by_key(|document| document.hashes.len());
         let largest = largest.filter(|_| self.graph.len() == 0);
         if let Some(document) = largest {
             // First, so that its changes are the first ones of the graph.
@@ -238,7 +240,9 @@ impl History {
     ) -> Result<Taken, Failed> {
         let before = self.graph.heads().clone();
         let length = self.graph.len();
-        let largest = documents.iter().max_by_key(|document| document.hashes.len());
+        let largest = documents
+            .iter()
+            .max_by_key(|document| document.hashes.len());
         let largest = largest.filter(|_| length == 0);
         let settled = settle(arrivals, mode, &mut self.graph, &mut self.queue);
         let settled = settled.map_err(Failed::Alone)?;
@@ -342,7 +346,9 @@ impl History {
         let base = document.filter(|document| document.hashes.iter().all(is_first));
         if let Some(document) = base {
             let mut cost = Cost::default();
-            let of_base = applied.iter().filter(|checked| is_first(&checked.change.hash()));
+            let of_base = applied
+                .iter()
+                .filter(|checked| is_first(&checked.change.hash()));
             of_base.for_each(|checked| cost += checked.cost);
             self.archive.set_base(Base {
                 bytes: Arc::from(document.whole),
@@ -399,7 +405,9 @@ impl History {
     /// one.
     pub fn missing_sidecar(&self) -> Option<Vec<u8>> {
         let base = self.archive.base().filter(|base| !base.has_sidecar)?;
-        let count = base.prefix.filter(|count| *count >= LEAST_SIDECAR_CHANGES)?;
+        let count = base
+            .prefix
+            .filter(|count| *count >= LEAST_SIDECAR_CHANGES)?;
         Some(sidecar::encode(&self.graph, count, base.cost, &base.bytes))
     }
 }
@@ -418,13 +426,12 @@ fn blob_of(arrival: &Arrival) -> usize {
 }
 
 /// The changes one by one; but a saved document whole if that is smaller.
-fn chunks_to_persist(
-    applied: &[CheckedChange],
-    documents: &[SavedDocument<'_>],
-) -> Vec<Vec<u8>> {
+fn chunks_to_persist(applied: &[CheckedChange], documents: &[SavedDocument<'_>]) -> Vec<Vec<u8>> {
     let changes = || applied.iter().map(|checked| &checked.change);
     if documents.is_empty() {
-        return changes().map(|change| change.raw_bytes().to_vec()).collect();
+        return changes()
+            .map(|change| change.raw_bytes().to_vec())
+            .collect();
     }
     let mut sizes: HashMap<ChangeHash, usize> = changes()
         .map(|change| (change.hash(), change.raw_bytes().len()))

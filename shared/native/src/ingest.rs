@@ -173,7 +173,11 @@ fn settle_all(
         }
     }
     if mode == Mode::Complete {
-        let waiting = settled.journal.queued.iter().find(|hash| queue.contains(hash));
+        let waiting = settled
+            .journal
+            .queued
+            .iter()
+            .find(|hash| queue.contains(hash));
         if let Some(arrival) = waiting.copied().and_then(|hash| queue.remove(&hash)) {
             let refusal = Refusal::new(
                 reason::MISSING_DEPENDENCY,
@@ -216,7 +220,9 @@ impl Settled {
         let waited: Vec<Arrival> = waited
             .filter(|arrival| !queued.contains(&arrival.hash()))
             .collect();
-        waited.iter().for_each(|arrival| queue.insert(arrival.clone()));
+        waited
+            .iter()
+            .for_each(|arrival| queue.insert(arrival.clone()));
         waited
     }
 }

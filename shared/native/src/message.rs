@@ -151,7 +151,10 @@ pub fn encode(message: &Outgoing<'_>) -> Vec<u8> {
         if !message.parts.is_empty() {
             out.extend(leb128(message.parts.iter().map(|part| part.len()).sum()));
         }
-        message.parts.iter().for_each(|part| out.extend_from_slice(part));
+        message
+            .parts
+            .iter()
+            .for_each(|part| out.extend_from_slice(part));
     } else {
         out.extend(leb128(message.parts.len()));
         for part in message.parts {

@@ -167,12 +167,19 @@ impl Operations {
             change,
             flags,
             object: run.object >> 8,
-            slot: if flags & INSERT != 0 { number } else { run.slot },
+            slot: if flags & INSERT != 0 {
+                number
+            } else {
+                run.slot
+            },
         })
     }
 
     fn object_made_by(&self, number: u32) -> Option<(u32, bool)> {
-        let place = self.objects.binary_search_by_key(&number, |made| made.by).ok()?;
+        let place = self
+            .objects
+            .binary_search_by_key(&number, |made| made.by)
+            .ok()?;
         let object = u32::try_from(place + 1).ok().filter(|it| *it < NO_OBJECT)?;
         Some((object, self.objects[place].is_sequence))
     }

@@ -38,8 +38,14 @@ impl Fields<'_> {
         let dict = PyDict::new(py);
         dict.set_item("shared_heads", hash_list(py, self.shared_heads))?;
         dict.set_item("last_sent_heads", hash_list(py, self.last_sent_heads))?;
-        dict.set_item("their_heads", self.their_heads.map(|heads| hash_list(py, heads)))?;
-        dict.set_item("their_need", self.their_need.map(|need| hash_list(py, need)))?;
+        dict.set_item(
+            "their_heads",
+            self.their_heads.map(|heads| hash_list(py, heads)),
+        )?;
+        dict.set_item(
+            "their_need",
+            self.their_need.map(|need| hash_list(py, need)),
+        )?;
         dict.set_item("their_have", have)?;
         dict.set_item("sent_hashes", hash_list(py, self.sent_hashes))?;
         dict.set_item("in_flight", self.in_flight)?;
@@ -53,11 +59,7 @@ impl Fields<'_> {
     }
 }
 
-pub fn ours<'py>(
-    py: Python<'py>,
-    state: &Exchange,
-    graph: &Graph,
-) -> PyResult<Bound<'py, PyDict>> {
+pub fn ours<'py>(py: Python<'py>, state: &Exchange, graph: &Graph) -> PyResult<Bound<'py, PyDict>> {
     let fields = Fields {
         shared_heads: &state.shared_heads,
         last_sent_heads: &state.last_sent_heads,

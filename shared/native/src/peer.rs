@@ -188,9 +188,8 @@ const MOST_ANSWER_BYTES: usize = 1024;
 
 impl Answers {
     pub fn get(&self, before: &Arc<Exchange>, bytes: &[u8]) -> Option<&Arc<Exchange>> {
-        let is_it = |answer: &&Answer| {
-            Arc::ptr_eq(&answer.before, before) && *answer.bytes == *bytes
-        };
+        let is_it =
+            |answer: &&Answer| Arc::ptr_eq(&answer.before, before) && *answer.bytes == *bytes;
         self.known.iter().find(is_it).map(|answer| &answer.after)
     }
 

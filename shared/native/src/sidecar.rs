@@ -30,7 +30,9 @@ pub struct Sidecar {
 pub fn encode(graph: &Graph, count: u32, cost: Cost, document: &[u8]) -> Vec<u8> {
     let columns = &graph.columns;
     let length = count as usize;
-    let edges = length.checked_sub(1).map_or(0, |last| columns.edge_ends[last]);
+    let edges = length
+        .checked_sub(1)
+        .map_or(0, |last| columns.edge_ends[last]);
     let is_in = |author: &&Author| author.changes.first().is_some_and(|first| *first < count);
     let authors: Vec<&Author> = graph.authors.iter().filter(is_in).collect();
     let mut out = Vec::with_capacity(128 + length * 52 + authors.len() * 32);
@@ -58,7 +60,9 @@ pub fn encode(graph: &Graph, count: u32, cost: Cost, document: &[u8]) -> Vec<u8>
         &columns.edge_ends[..length],
         &columns.edges[..edges as usize],
     ] {
-        column.iter().for_each(|number| out.extend(number.to_le_bytes()));
+        column
+            .iter()
+            .for_each(|number| out.extend(number.to_le_bytes()));
     }
     let checksum = Sha256::digest(&out[CHECKED_FROM..]);
     out[MAGIC.len()..CHECKED_FROM].copy_from_slice(&checksum);
@@ -124,7 +128,10 @@ fn is_sound(columns: &Columns, author_count: u32) -> bool {
     let last = columns.edge_ends.last().copied().unwrap_or(0) as usize;
     let is_below = |index: u32| columns.deps(index).iter().all(|dep| *dep < index);
     columns.actors.iter().all(|author| *author < author_count)
-        && columns.max_ops.iter().all(|op| u64::from(*op) <= MOST_OP_ID)
+        && columns
+            .max_ops
+            .iter()
+            .all(|op| u64::from(*op) <= MOST_OP_ID)
         && ends_ascend
         && last == columns.edges.len()
         && (0..columns.len() as u32).all(is_below)

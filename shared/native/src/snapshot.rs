@@ -87,14 +87,22 @@ pub fn inspect(py: Python<'_>, blob: PyBackedBytes) -> PyResult<Inspection<'_>> 
         guarded(|| {
             let engine = load_all(&[blob.as_ref()])?;
             engine.open()?;
-            Ok::<_, Failure>((engine.heads().clone(), engine.change_count(), engine.queued_count()))
+            Ok::<_, Failure>((
+                engine.heads().clone(),
+                engine.change_count(),
+                engine.queued_count(),
+            ))
         })
         .unwrap_or_else(|panicked| Err(panicked.into()))
     })?;
     Ok((hash_list(py, &heads), changes, queued))
 }
 
-type Compacted<'py> = (Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>, Bound<'py, PyBytes>);
+type Compacted<'py> = (
+    Bound<'py, PyBytes>,
+    Vec<Bound<'py, PyBytes>>,
+    Bound<'py, PyBytes>,
+);
 
 /// Merge blobs into one snapshot and prove it.
 #[pyfunction]
@@ -104,7 +112,11 @@ pub fn compact(py: Python<'_>, blobs: Vec<PyBackedBytes>) -> PyResult<Compacted<
         guarded(|| merge(&slices)).unwrap_or_else(|panicked| Err(panicked.into()))
     })?;
     let heads = hash_list(py, &heads);
-    Ok((PyBytes::new(py, &snapshot), heads, PyBytes::new(py, &sidecar)))
+    Ok((
+        PyBytes::new(py, &snapshot),
+        heads,
+        PyBytes::new(py, &sidecar),
+    ))
 }
 
 fn merge(blobs: &[&[u8]]) -> Result<(Vec<u8>, Heads, Vec<u8>), Failure> {

@@ -60,8 +60,12 @@ pub fn difference(graph: &Graph, include: &[u32], exclude: &[u32]) -> Vec<u32> {
             touched: Vec::new(),
             wanted: 0,
         };
-        include.iter().for_each(|index| walk.colour(*index, INCLUDED));
-        exclude.iter().for_each(|index| walk.colour(*index, EXCLUDED));
+        include
+            .iter()
+            .for_each(|index| walk.colour(*index, INCLUDED));
+        exclude
+            .iter()
+            .for_each(|index| walk.colour(*index, EXCLUDED));
         let mut found = Vec::new();
         while walk.wanted > 0 {
             let Some(index) = walk.open.pop() else { break };
@@ -70,7 +74,11 @@ pub fn difference(graph: &Graph, include: &[u32], exclude: &[u32]) -> Vec<u32> {
                 walk.wanted -= 1;
                 found.push(index);
             }
-            let colour = if colour & EXCLUDED != 0 { EXCLUDED } else { INCLUDED };
+            let colour = if colour & EXCLUDED != 0 {
+                EXCLUDED
+            } else {
+                INCLUDED
+            };
             for dep in graph.columns.deps(index) {
                 walk.colour(*dep, colour);
             }
@@ -86,5 +94,8 @@ pub fn difference(graph: &Graph, include: &[u32], exclude: &[u32]) -> Vec<u32> {
 /// Whether these are all heads there are.
 fn is_all(graph: &Graph, include: &[u32]) -> bool {
     let heads = graph.heads();
-    include.len() == heads.len() && include.iter().all(|index| heads.contains(&graph.hash(*index)))
+    include.len() == heads.len()
+        && include
+            .iter()
+            .all(|index| heads.contains(&graph.hash(*index)))
 }
