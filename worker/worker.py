@@ -354,21 +354,12 @@ class Worker:
         """Run `call` in a thread; what it returns is run by the next step, on the loop."""
         loop = asyncio.get_running_loop()
 
-        pool.submit(lambda: self._tell(loop, call(document_id)))
+        def run() -> None:
+            self._results.append(call(document_id))
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._wake.set)
 
-    def _tell(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        result: Callable[[dict[int, Effects], float], None],
-    ) -> None:
-        """In a thread: have `result` run by the next step."""
-
-        def finished() -> None:
-            self._results.append(result)
-            self._wake.set()
-
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(finished)
+        pool.submit(run)
 
     def _start_jobs(self, effects: Effects) -> None:
         for job in effects.jobs:
@@ -555,14 +546,11 @@ class Worker:
             if due or (aged and self._store.tail_bytes):
                 last = time.monotonic()
                 touched, self._touched = self._touched, set()
-                left = await loop.run_in_executor(
-                    self._maintenance, self._checkpoint, touched, loop
-                )
+                left = await loop.run_in_executor(self._maintenance, self._checkpoint, touched)
+                self._wake.set()
                 self._touched |= left
 
-    def _checkpoint(
-        self, touched: set[DocumentId], loop: asyncio.AbstractEventLoop
-    ) -> set[DocumentId]:
+    def _checkpoint(self, touched: set[DocumentId]) -> set[DocumentId]:
         """In a thread: move the WAL's content into the document folders, compact what is due.
 
         Returns the documents that are still to be looked at: commits come before compaction,
@@ -576,10 +564,10 @@ class Worker:
         left = set(touched)
         budget = self._options.compaction_bytes
         while left and budget > 0 and not self._store.checkpoint_due():
-            budget -= self._compact(left.pop(), loop)
+            budget -= self._compact(left.pop())
         return left
 
-    def _compact(self, document_id: DocumentId, loop: asyncio.AbstractEventLoop) -> int:
+    def _compact(self, document_id: DocumentId) -> int:
         """In a thread: merge a document's files if that is due; tell how many bytes they had.
 
         One that can't be merged costs itself alone: the store names it, and tries it again when
@@ -593,11 +581,10 @@ class Worker:
             if compacted is not None:
                 read_bytes = compacted.read_bytes
                 snapshot = compacted.snapshot
-                self._tell(
-                    loop,
+                self._results.append(
                     lambda _effects, _now: self._shard(document_id).compacted(
                         document_id, snapshot.data, snapshot.heads
-                    ),
+                    )
                 )
 
         _failed(compact, self._metrics, "compact")

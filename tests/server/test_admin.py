@@ -1,6 +1,7 @@
 """The admin port: health, readiness and metrics that move."""
 
 import json
+import os
 import re
 import time
 import urllib.error
@@ -219,7 +220,7 @@ def test_commit_and_edit_to_peer_latency_are_measured(start: StartServer) -> Non
 
 def test_documents_in_memory_are_shown(start: StartServer) -> None:
     server = start(admin_port=0)
-    document_id = server.create_document(data={"text": "x" * 10_000})
+    document_id = server.create_document(data={"text": os.urandom(10_000).hex()})
     with ReplicaClient(server.url, document_id) as client:
         client.wait_loaded()
         eventually(lambda: samples(server)["amsync_documents_open"] == 1)

@@ -12,6 +12,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
@@ -50,8 +51,16 @@ async def _sleep(seconds: float) -> None:
     await Pause(seconds)
 
 
+@dataclass(frozen=True)
+class Engines:
+    """What the seed says about a call of an engine: it fails, or is not light."""
+
+    fails: Callable[[], bool]
+    is_light: Callable[[], bool]
+
+
 @contextmanager
-def in_simulation(clock: Clock, fails: Callable[[], bool]) -> Iterator[None]:
+def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
     """Let the worker's own sleeps take simulated time, and watch the documents it loads.
 
     The worker's clock is the simulated one too: with the real one a step that a busy machine
@@ -61,9 +70,11 @@ def in_simulation(clock: Clock, fails: Callable[[], bool]) -> Iterator[None]:
     real = worker.asyncio, worker.time, worker.load_document
     load = worker.load_document
 
-    def load_watched(blobs: Sequence[bytes]) -> tuple[EngineDocument, list[tuple[int, str]]]:
-        document, faults = load(blobs)
-        return cast(EngineDocument, WatchedDocument(document, fails)), faults
+    def load_watched(
+        blobs: Sequence[bytes], sidecar: bytes | None = None
+    ) -> tuple[EngineDocument, list[tuple[int, str]]]:
+        document, faults = load(blobs, sidecar)
+        return cast(EngineDocument, WatchedDocument(document, engines)), faults
 
     worker.asyncio = SimpleNamespace(Event=asyncio.Event, sleep=_sleep)
     worker.time = SimpleNamespace(
@@ -107,9 +118,9 @@ class Hook:
 class WatchedDocument:
     """An engine document that notices two calls at a time, and fails when the seed says so."""
 
-    def __init__(self, document: EngineDocument, fails: Callable[[], bool]) -> None:
+    def __init__(self, document: EngineDocument, engines: Engines) -> None:
         self._document = document
-        self._fails = fails
+        self._engines = engines
         self._is_broken = False
         self.has_job = False
 
@@ -118,9 +129,16 @@ class WatchedDocument:
             raise Violation(f"{name} is called while a job has the engine")
         return getattr(self._document, name)
 
-    def sync(self, batch: Sequence[tuple[int, bytes]], hello: Sequence[int] = ()) -> EngineOutcome:
+    def sync(
+        self,
+        batch: Sequence[tuple[int, bytes]],
+        hello: Sequence[int] = (),
+        only_light: bool = False,
+    ) -> EngineOutcome:
         self._check()
-        return self._document.sync(batch, hello)
+        if only_light and batch and not self._engines.is_light():
+            batch = batch[: len(batch) // 2]
+        return self._document.sync(batch, hello, only_light)
 
     def apply(self, blob: bytes) -> EngineOutcome:
         self._check()
@@ -129,17 +147,17 @@ class WatchedDocument:
     def _check(self) -> None:
         if self.has_job:
             raise Violation("the engine is called while a job has it")
-        self._is_broken = self._is_broken or self._fails()
+        self._is_broken = self._is_broken or self._engines.fails()
         if self._is_broken:
             raise EngineBroken("the seed says so")
 
 
 class WatchedFactory(NativeFactory):
-    def __init__(self, fails: Callable[[], bool]) -> None:
-        self._fails = fails
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
 
     def new(self) -> EngineDocument:
-        return cast(EngineDocument, WatchedDocument(super().new(), self._fails))
+        return cast(EngineDocument, WatchedDocument(super().new(), self._engines))
 
 
 class SlowStore:
@@ -185,7 +203,7 @@ class SimulatedWorker(Worker):
         self._server = server
         self._is_due = self.is_stepping = False
         self.in_threads = 0
-        self._factory = WatchedFactory(server.engine_fails)
+        self._factory = WatchedFactory(server.engines)
         self._wake = cast(asyncio.Event, Hook(self.awaken))
         self._reader.on_ready = self.awaken  # type: ignore[attr-defined]
         for number in range(server.store.volume.shard_count):
@@ -504,11 +522,11 @@ class Server:
         oracle: Oracle,
         plan: Any,
         roles: Roles,
-        engine_fails: Callable[[], bool],
+        engines: Engines,
         frame_leaves: Callable[["Server", SimulatedConnection, bytes], None],
     ) -> None:
         self.clock, self.random, self.oracle, self.plan = clock, random, oracle, plan
-        self.roles, self.engine_fails = roles, engine_fails
+        self.roles, self.engines = roles, engines
         self._frame_leaves = frame_leaves
         self.is_alive = True
         self.is_stopping = False

@@ -160,6 +160,8 @@ class Happenings:
             server.is_in_checkpoint = False
             if self.files.fault is between:
                 self.files.fault = real
+        if server.worker.has_input():  # what compaction made is for open documents
+            server.worker.awaken()
 
     def _load_some(self, server: Server) -> None:
         document_id = self.random.choice(self.documents)

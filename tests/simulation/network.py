@@ -5,21 +5,18 @@ drains and compares everybody with everybody (`drain`). Here are the things them
 connected, who may what, the server's life, and time.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 import cbor2
 
-import amsync.worker.synchronizer as synchronizer
 from amsync.ids import DocumentId, base58check_encode
 from amsync.protocol.access import Access
 from support.memfs import KEEP_EVERYTHING, KEEP_NOTHING, MachineDown, MemoryFileSystem
 
 from .client import Client, Frame
 from .clock import Clock
-from .cluster import Server, SimulatedConnection, in_simulation
+from .cluster import Engines, Server, SimulatedConnection, in_simulation
 from .drain import Drain
 from .happenings import Happenings
 from .link import Link
@@ -68,6 +65,7 @@ class Network:
         self.base_roles = dict(self.roles)
         self.server: Server | None = None
         self.engine_fails_next = False
+        self.engines = Engines(self.engine_fails, self.engine_is_light)
         self.is_between = False
         self._verbose = verbose
         self._happenings = Happenings(self)
@@ -91,7 +89,7 @@ class Network:
                 self.oracle,
                 self.plan,
                 lambda peer_id, document_id: self.roles[peer_id, document_id],
-                self.engine_fails,
+                self.engines,
                 self._frame_leaves,
             )
         except MachineDown:
@@ -151,6 +149,9 @@ class Network:
             self.unheard.discard((client.peer_id, document_id))
             self.role_changed.discard((client.peer_id, document_id))
         return link
+
+    def engine_is_light(self) -> bool:
+        return self.random.random() < self.plan.light_share
 
     def engine_fails(self) -> bool:
         if not self.engine_fails_next:
@@ -267,16 +268,6 @@ def _told(frame: Frame) -> tuple[object, ...]:
     return (name,)
 
 
-@contextmanager
-def _inline(changes: int) -> Iterator[None]:
-    real = synchronizer.INLINE_CHANGES
-    synchronizer.INLINE_CHANGES = changes
-    try:
-        yield
-    finally:
-        synchronizer.INLINE_CHANGES = real
-
-
 def run_seed(seed: int, *, verbose: bool = False, crash_at: int | None = None) -> Network:
     """Run one seed; raises `Violation`, or whatever the code under test raises.
 
@@ -286,6 +277,6 @@ def run_seed(seed: int, *, verbose: bool = False, crash_at: int | None = None) -
     network.files.crash_at = crash_at
     if verbose:
         print(network.plan)
-    with in_simulation(network.clock, network.engine_fails), _inline(network.plan.inline_changes):
+    with in_simulation(network.clock, network.engines):
         network.run()
     return network

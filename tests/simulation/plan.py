@@ -24,7 +24,7 @@ class Plan:
     thread_seconds: float
     stream_bytes: int
     segment_bytes: int
-    inline_changes: int
+    light_share: float
     has_crashes: bool
     has_restarts: bool
     has_disk_faults: bool
@@ -54,7 +54,7 @@ def make_plan(random: Random) -> Plan:
         thread_seconds=random.choice((0.002, 0.05, 0.4, 2.0)),
         stream_bytes=1_000 if chance(0.1) else 1 << 26,
         segment_bytes=random.choice((300, 1 << 20)),
-        inline_changes=random.choice((0, 10, 4_000)),
+        light_share=random.choice((0.0, 0.7, 1.0)),
         has_crashes=chance(0.5),
         has_restarts=chance(0.2),
         has_disk_faults=chance(0.2),

@@ -94,7 +94,7 @@ def test_a_healthy_control_folder_has_no_findings(directory: Directory) -> None:
 def test_unknown_things_in_the_control_folder_are_foreign(directory: Directory) -> None:
     names = [
         ".amsync/notes.txt",
-        ".amsync/graph/x",
+        ".amsync/graphs/x",
         ".amsync/shards/notes",
         ".amsync/shards/017/notes",
         ".amsync/tombstones/notes",
@@ -110,7 +110,7 @@ def test_unknown_things_in_the_control_folder_are_foreign(directory: Directory) 
     found = directory.problems()
 
     assert {kind for kind, _ in found} == {"foreign_control"}
-    folders = {".amsync/graph", ".amsync/quarantine/folder", ".amsync/wal/folder"}
+    folders = {".amsync/graphs", ".amsync/quarantine/folder", ".amsync/wal/folder"}
     files = {name for name in names if str(Path(name).parent) not in folders}
     assert {path for _, path in found} == files | folders
 

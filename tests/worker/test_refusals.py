@@ -150,10 +150,10 @@ class FragileDocument:
             raise self._factory.error("broken on purpose")
         self._document.add_peer(peer, **settings)
 
-    def sync(self, batch: Any, hello: Any = ()) -> Any:
+    def sync(self, batch: Any, hello: Any = (), only_light: bool = False) -> Any:
         if self._factory.always or any(data == b"BREAK" for _, data in batch):
             raise self._factory.error("broken on purpose")
-        return self._document.sync(batch, hello)
+        return self._document.sync(batch, hello, only_light)
 
 
 def fragile() -> tuple[Fragile, Net]:

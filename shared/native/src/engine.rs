@@ -154,17 +154,15 @@ impl Engine {
     }
 
     pub fn set_read_only(&mut self, id: i64, read_only: bool) {
-        let Some(mut peer) = self.peers.remove(&id) else {
-            return;
-        };
-        peer.set_read_only(read_only, self.view());
-        self.peers.insert(id, peer);
-        self.stirred.insert(id);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.set_read_only(read_only, self.limits.like_crate);
+            self.stirred.insert(id);
+        }
     }
 
     pub fn reset_peer(&mut self, id: i64) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.reset();
+            peer.reset(self.limits.like_crate);
             self.stirred.insert(id);
         }
     }

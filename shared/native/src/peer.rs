@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::exchange::{Draft, Exchange, View};
+use crate::exchange::{Draft, Exchange};
 use crate::graph::Heads;
 
 /// Distinct messages remembered since the last progress; an exchange that goes around in a
@@ -92,8 +92,8 @@ impl Peer {
     }
 
     /// Renew the state as one that may have lost an inbound message.
-    pub fn reset(&mut self) {
-        self.renew(false);
+    pub fn reset(&mut self, like_crate: bool) {
+        self.renew(like_crate);
         self.silenced = false;
         self.renewed = false;
         self.engaged = true;
@@ -112,8 +112,8 @@ impl Peer {
         self.moved();
     }
 
-    pub fn set_read_only(&mut self, read_only: bool, view: View<'_>) {
-        self.state = Arc::new(self.state.with_role(read_only, view.like_crate));
+    pub fn set_read_only(&mut self, read_only: bool, like_crate: bool) {
+        self.state = Arc::new(self.state.with_role(read_only, like_crate));
         self.unanswered = 0;
         self.unanswered_bytes = 0;
         self.silenced = false;

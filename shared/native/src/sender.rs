@@ -136,7 +136,8 @@ impl Sender<'_> {
     }
 
     fn send_reset(&mut self, draft: Arc<Draft>, peer: &mut Peer) {
-        let needs_heads = !draft.has_heads && self.view.graph.len() > 0;
+        let is_empty = self.view.graph.len() == 0;
+        let needs_heads = !draft.has_heads && !is_empty && !self.view.like_crate;
         let place = self.send(draft, peer, None);
         if needs_heads {
             peer.state = self.states.share(peer.state.following_reset());
