@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from amsync._automerge import Document, InvalidChunk, Replica, initial_change
+from amsync._automerge import Document, InvalidChunk, Replica, compact, initial_change, inspect
 
 from . import craft
 from .craft import Change
@@ -167,6 +167,12 @@ TAKEN_FROM_STORAGE = {
     "operation ids far ahead",
     "operation ids near 2^31",
 }
+# What is stored was looked at when it came; looking again would mean to open it.
+SEEN_WHEN_OPENED = {
+    "object that doesn't exist",
+    "list element that doesn't exist",
+    "predecessor that doesn't exist",
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -213,7 +219,7 @@ def test_bad_change_from_the_application_raises(case: str) -> None:
     assert document.heads() == []
 
 
-@pytest.mark.parametrize("case", [case for case in REFUSED if case not in TAKEN_FROM_STORAGE])
+@pytest.mark.parametrize("case", sorted(REFUSED.keys() - TAKEN_FROM_STORAGE - SEEN_WHEN_OPENED))
 def test_bad_change_in_storage_is_reported_and_the_rest_loaded(case: str) -> None:
     replica = Replica()
     replica.put("n", 1)
@@ -224,6 +230,22 @@ def test_bad_change_in_storage_is_reported_and_the_rest_loaded(case: str) -> Non
     value = document.value()
     assert isinstance(value, dict)
     assert value["n"] == 1
+
+
+@pytest.mark.parametrize("case", sorted(SEEN_WHEN_OPENED))
+def test_bad_operation_in_storage_is_found_when_it_is_inspected_or_compacted(case: str) -> None:
+    (bad,) = REFUSED[case][0]
+    replica = Replica()
+    replica.put("n", 1)
+
+    document, problems = Document.load([bad, *replica.changes()])
+
+    assert problems == []
+    for look in (lambda: inspect(bad), lambda: compact([bad])):
+        with pytest.raises(InvalidChunk):
+            look()
+    document.add_peer(1)
+    assert document.sync([(1, craft.message())]).messages  # it is served, as it was stored
 
 
 def test_good_messages_of_other_peers_are_taken_beside_a_bad_one() -> None:

@@ -25,9 +25,6 @@ from .plan import make_plan
 
 TICK_SECONDS = 1.0
 
-REGAINED_ACCESS_MAY_LOOP = True
-"""A known defect: an edit that crosses the reset after regained access needs the loop breaker."""
-
 
 class Network:
     """One run; see the module's text."""
@@ -69,7 +66,6 @@ class Network:
         self.is_between = False
         self._verbose = verbose
         self._happenings = Happenings(self)
-        self.oracle.loops_are_excused = REGAINED_ACCESS_MAY_LOOP and self.plan.has_roles
 
     def say(self, *what: object) -> None:
         if self._verbose:

@@ -119,7 +119,6 @@ class Oracle:
         self.deleting: set[DocumentId] = set()
         self.frames = 0
         self.engine_failed: set[DocumentId] = set()
-        self.loops_are_excused = False
         self.events: Counter[tuple[str, str]] = Counter()
         self._heard: set[tuple[str, str, str, int]] = set()
 
@@ -204,7 +203,5 @@ class Oracle:
         self.events[event, label] += 1
         if event == "refusals" and label not in ALLOWED_REFUSALS:
             raise Violation(f"refused: {label}")
-        if self.loops_are_excused and label == "loop_reset":
-            return
         if event in BAD_EVENTS and not (self.engine_failed and event == "silenced_messages"):
             raise Violation(f"not provoked: {event} {label}")

@@ -10,6 +10,8 @@
 //! - `shared_heads` takes only what the peer named, and only what we have is named to it (T6);
 //! - the first hello has no Bloom filter, nor has a message to a peer that has nothing that we
 //!   lack, if the filter would be large (T7);
+//! - what we have is told also when something is asked for: to a `need` alone the answer is just
+//!   that, and with orphans in the queue the way back would take a round trip for each change;
 //! - what was sent is not sent again whole, and a message with changes is always answered.
 
 use std::collections::hash_map::DefaultHasher;
@@ -359,11 +361,11 @@ impl Exchange {
         need: &[ChangeHash],
         their_heads: &[ChangeHash],
     ) -> Option<Have> {
-        if !need.iter().all(|hash| their_heads.contains(hash)) {
-            return None;
-        }
         let graph = view.graph;
         if view.like_crate {
+            if !need.iter().all(|hash| their_heads.contains(hash)) {
+                return None;
+            }
             let news = since(graph, &graph.known(self.shared_heads.iter()));
             return Some(filter(graph, &self.shared_heads, &news));
         }

@@ -86,7 +86,7 @@ pub fn inspect(py: Python<'_>, blob: PyBackedBytes) -> PyResult<Inspection<'_>> 
     let (heads, changes, queued) = py.detach(|| {
         guarded(|| {
             let engine = load_all(&[blob.as_ref()])?;
-            engine.open()?;
+            verify(&engine, &engine.save()?)?; // loading alone doesn't look at operations
             Ok::<_, Failure>((
                 engine.heads().clone(),
                 engine.change_count(),
