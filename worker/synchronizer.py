@@ -488,11 +488,16 @@ class DocumentSynchronizer:
             self._finish(taken)
             return
         self._absorb(outcome, effects, now)
-        rest = batch[outcome.taken :]
+        # Not what came from a peer that was silenced for its earlier messages.
+        rest = [item for item in batch[outcome.taken :] if self._syncs_with(item[0])]
         if (rest or outcome.is_frozen) and self._engine is engine:
             self._start(partial(engine.sync, rest), taken, effects)
         else:
             self._finish(taken)
+
+    def _syncs_with(self, number: int) -> bool:
+        peer = self.peers.numbers.get(number)
+        return peer is not None and peer.in_engine
 
     def _start(
         self, work: Callable[[], object], taken: tuple[Waiting, ...], effects: Effects

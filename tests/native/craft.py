@@ -65,6 +65,15 @@ def chunk(kind: int, data: bytes, checksum: bytes | None = None) -> bytes:
     return MAGIC + checksum + bytes([kind]) + prefixed(data)
 
 
+def compressed(change: bytes) -> bytes:
+    """A change chunk as the crate would store it in a file."""
+    at = 9
+    while change[at] & 0x80:
+        at += 1
+    data = change[at + 1 :]
+    return chunk(COMPRESSED, deflate(data), chunk_hash(data)[:4])
+
+
 @dataclass
 class Change:
     """One change; by default it sets the root key `k` to null, `operations` times."""

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from amsync.ids import DocumentId
+from amsync.protocol.access import Access
+from amsync.protocol.envelope import SyncIn
 from amsync.worker.engine import NativeFactory, load_document
 from amsync.worker.peers import SILENCE_SECONDS
 from amsync.worker.ports import EngineBroken, EngineDocument
@@ -44,6 +46,27 @@ def test_refused_change_silences_its_sender_and_nobody_else(
     bad.say()
     assert len(bad.heard) == heard + 1
     assert ("silenced_messages", "") in net.counts
+
+
+def test_messages_of_one_who_was_just_silenced_do_not_break_the_rest_of_the_batch(
+    net: Net, document_id: DocumentId
+) -> None:
+    """Found by the crowd: the rest went to a thread, and named a peer that was gone by then."""
+    stored(net, document_id, a=1)
+    bad, good = Client(net, document_id, 1), Client(net, document_id, 2)
+    net.introduce(bad, good)
+    good.put("b", 2)
+    upload = good.replica.changes()[-1]
+    long_one = craft.message([craft.compressed(upload)], good.replica.heads())
+
+    net.give(
+        SyncIn(1, document_id, Access.WRITE, True, False, mischief()),
+        SyncIn(2, document_id, Access.WRITE, True, False, long_one),
+        SyncIn(1, document_id, Access.WRITE, True, False, EMPTY_SYNC),
+    )
+
+    assert not [event for event, _ in net.counts if event == "engine_broken"]
+    assert len(net.stored[document_id]) == 2
 
 
 def test_silence_ends_with_a_reset_that_brings_everything(
