@@ -10,8 +10,8 @@
 //! - `shared_heads` takes only what the peer named, and only what we have is named to it (T6);
 //! - the first hello has no Bloom filter, nor has a message to a peer that has nothing that we
 //!   lack, if the filter would be large (T7);
-//! - what we have is told also when something is asked for: to a `need` alone the answer is just
-//!   that, and with orphans in the queue the way back would take a round trip for each change;
+//! - what we have is told also when something is asked for, and a peer that only asks gets what
+//!   lies before it too: else the way back from an orphan takes a round trip for each change;
 //! - what was sent is not sent again whole, and a message with changes is always answered.
 
 use std::collections::hash_map::DefaultHasher;
@@ -324,6 +324,8 @@ impl Exchange {
         }
         let wanted = if gets_all {
             all()
+        } else if have.is_empty() && !view.like_crate {
+            self.below(graph, need)
         } else {
             lacking(graph, have, need)
         };
@@ -332,6 +334,18 @@ impl Exchange {
             return all();
         }
         news
+    }
+
+    /// What was asked for, with all before it that the peer is not known to have.
+    fn below(&self, graph: &Graph, need: &[ChangeHash]) -> Vec<u32> {
+        let mut theirs = graph.known(self.their_heads.iter().flat_map(|heads| heads.iter()));
+        theirs.extend(graph.known(self.shared_heads.iter()));
+        let needed = graph.known(need);
+        let mut wanted = difference(graph, &needed, &theirs);
+        wanted.extend(needed); // also what it should have
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
     }
 
     /// The bytes of the changes; the indices of those that can't be given one by one.
