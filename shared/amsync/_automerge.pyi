@@ -13,6 +13,9 @@ __all__ = [
     "EnginePanic",
     "Fault",
     "InvalidChunk",
+    "LoadDocument",
+    "LoadFigures",
+    "LoadGenerator",
     "Outcome",
     "Replica",
     "__version__",
@@ -312,3 +315,137 @@ class Replica:
 
     def reset_peer(self, peer: int) -> None:
         """Renew the state as one that may have lost an inbound message."""
+
+@final
+class LoadDocument:
+    """A document of `amsync bench`, made with every change that a run may send.
+
+    The changes are a chain, each of which types one character at the end of a text.
+
+    Args of the constructor:
+        history: Changes that it begins with, 1 or more.
+        further: Changes that its writer may make.
+        actor: Who makes them, 1 byte or more.
+
+    Raises ValueError.
+    """
+
+    def __new__(
+        cls, document_id: str, history: int, further: int, actor: bytes
+    ) -> LoadDocument: ...
+    @property
+    def document_id(self) -> str: ...
+    @property
+    def history(self) -> int: ...
+    @property
+    def saved_bytes(self) -> int:
+        """Size of the history as one document chunk."""
+
+    @property
+    def further_bytes(self) -> int:
+        """Size of the chunks of all further changes."""
+
+@final
+class LoadFigures:
+    """What a `LoadGenerator` has measured since `begin`.
+
+    Latencies run from the call that sends a change to its receipt by another client of the same
+    generator, and are within 3 % of the truth; 0 when nothing was delivered.
+    """
+
+    @property
+    def made(self) -> int:
+        """Changes that writers have made."""
+
+    @property
+    def delivered(self) -> int:
+        """Changes times clients that have got them."""
+
+    @property
+    def duplicates(self) -> int:
+        """Changes that a client had already when it got them."""
+
+    @property
+    def frames_in(self) -> int: ...
+    @property
+    def bytes_in(self) -> int: ...
+    @property
+    def frames_out(self) -> int: ...
+    @property
+    def late_seconds(self) -> float:
+        """How long after its time a change was sent at the worst: the generator's own fault."""
+
+    @property
+    def p50_seconds(self) -> float: ...
+    @property
+    def p90_seconds(self) -> float: ...
+    @property
+    def p99_seconds(self) -> float: ...
+    @property
+    def max_seconds(self) -> float: ...
+
+@final
+class LoadGenerator:
+    """Many clients of one automerge-repo server, for `amsync bench`.
+
+    Nothing is read or sent but in `run`, `wait_joined` and `wait_settled`, which release the GIL
+    and let signals through. Clients and documents are numbers, from 0 on. Not thread-safe.
+
+    Args of the constructor:
+        prefix: What the peer ids of the clients begin with.
+
+    Raises OSError when the host is not known.
+    """
+
+    def __new__(cls, host: str, port: int, path: str, prefix: str) -> LoadGenerator: ...
+    def add(self, document: LoadDocument) -> int:
+        """Make a document known to this generator; returns its number."""
+
+    def connect(self) -> int:
+        """Connect one more client; it joins while the generator runs. Raises ConnectionError."""
+
+    def open(self, client: int, document: int, *, has_it: bool = False, real: bool = False) -> None:
+        """Let a client ask for a document, or offer it.
+
+        has_it: It has all changes that were made so far, and uploads what the server lacks.
+        real: It keeps a document and uses the crate's own sync, as an independent check.
+        Raises ValueError.
+        """
+
+    def write(
+        self,
+        client: int,
+        document: int,
+        count: int,
+        interval_seconds: float,
+        *,
+        wait_seconds: float = 0.0,
+        batch: int = 1,
+    ) -> None:
+        """Let a client that has opened a document make `count` changes, `batch` in a message.
+
+        One client at a time may write to a document. Raises ValueError.
+        """
+
+    def close(self, client: int) -> None:
+        """Close a client's socket; what it has opened counts no more. Raises ValueError."""
+
+    def run(self, seconds: float) -> None: ...
+    def wait_joined(self, seconds: float) -> bool:
+        """Run until every client has joined or something went wrong; False if that took longer."""
+
+    def wait_settled(self, seconds: float) -> bool:
+        """Run until all changes are made, and every client and the server have all of them.
+
+        Ends early when something went wrong. False if it took longer.
+        """
+
+    def begin(self) -> None:
+        """Begin to measure anew."""
+
+    def figures(self) -> LoadFigures: ...
+    def faults(self) -> list[str]:
+        """What has gone wrong so far: lost connections, wrong bytes; at most 50 of them."""
+
+    def check(self) -> list[str]:
+        """What each open client lacks, has too much or has wrong; empty if all is right."""

@@ -12,6 +12,7 @@ mod exchange;
 mod graph;
 mod history;
 mod ingest;
+mod load;
 mod message;
 mod operations;
 mod oracle;
@@ -45,6 +46,9 @@ fn _automerge(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<outcome::Outcome>()?;
     module.add_class::<document::Document>()?;
     module.add_class::<replica::Replica>()?;
+    module.add_class::<load::LoadDocument>()?;
+    module.add_class::<load::LoadFigures>()?;
+    module.add_class::<load::LoadGenerator>()?;
     module.add_function(wrap_pyfunction!(snapshot::initial_change, module)?)?;
     module.add_function(wrap_pyfunction!(snapshot::build_document, module)?)?;
     module.add_function(wrap_pyfunction!(snapshot::inspect, module)?)?;
