@@ -1,0 +1,102 @@
+"""Which workloads with which numbers: by name, for a first look, and to compare servers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from amsync.bench.errors import BenchError
+from amsync.bench.workloads import (
+    Churn,
+    ColdJoin,
+    ColdStart,
+    FanOut,
+    HighestRate,
+    Idle,
+    Ingest,
+    Latency,
+    OpenDocument,
+    Rooms,
+    Workload,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A workload with its numbers, and its name in results."""
+
+    name: str
+    workload: Workload
+    only_first: bool = False
+    """Whether it is a figure of one server for itself, not to compare."""
+
+
+NAMED: Mapping[str, tuple[str, Sequence[Case]]] = {
+    "fan-out": ("1 writer, many readers", [Case("fan-out", FanOut())]),
+    "history": (
+        "the same over documents of 10 to 200,000 changes",
+        [
+            Case(f"history-{history}", FanOut(readers=20, rate=2, seconds=8, history=history))
+            for history in (10, 1_000, 50_000, 200_000)
+        ],
+    ),
+    "max-rate": ("highest rate to 100 readers", [Case("max-rate", HighestRate())]),
+    "rooms": ("many documents, few readers each", [Case("rooms", Rooms())]),
+    "cold-join": (
+        "many joiners of one document, open or from disk",
+        [
+            Case("cold-join-warm", ColdJoin()),
+            Case("cold-join-disk", ColdJoin(from_disk=True)),
+        ],
+    ),
+    "cold-start": ("all documents after a restart", [Case("cold-start", ColdStart())]),
+    "churn": ("connect, join, request, sync, leave", [Case("churn", Churn())]),
+    "ingest": ("many changes at once", [Case("ingest", Ingest())]),
+    "idle": ("memory of idle connections", [Case("idle", Idle())]),
+    "latency": ("edit to peer against the disk's fsync", [Case("latency", Latency())]),
+    "memory": ("memory of an open document", [Case("memory", OpenDocument())]),
+}
+"""Workloads by the name that the command takes: what it is, and its cases."""
+
+FIRST_LOOK: Sequence[Case] = (
+    Case("fan-out", FanOut(seconds=5)),
+    Case("rooms", Rooms(seconds=5)),
+    Case("cold-join-warm", ColdJoin()),
+    Case("cold-start", ColdStart(documents=100)),
+    Case("churn", Churn(cycles=100)),
+    Case("ingest", Ingest(changes=5_000)),
+    Case("latency", Latency(seconds=3)),
+)
+"""Within a minute."""
+
+COMPARISON: Sequence[Case] = (
+    Case("history-50000", FanOut(readers=20, rate=1, seconds=12, history=50_000)),
+    Case("fan-out-20", FanOut(readers=20, rate=4, seconds=15)),
+    Case("fan-out-100", FanOut(readers=100, rate=20, seconds=8)),
+    Case("max-rate", HighestRate()),
+    Case("rooms", Rooms()),
+    Case("cold-join-warm", ColdJoin()),
+    Case("cold-join-disk", ColdJoin(from_disk=True)),
+    Case("cold-start", ColdStart()),
+    Case("churn", Churn()),
+    Case("ingest", Ingest()),
+    Case("idle", Idle()),
+    Case("history-10", FanOut(readers=20, rate=2, seconds=12, history=10), only_first=True),
+    Case("history-200000", FanOut(20, 2, 12, 200_000), only_first=True),
+    Case("latency", Latency(), only_first=True),
+    Case("memory", OpenDocument(), only_first=True),
+)
+"""All of it, in about twelve minutes for three servers."""
+
+
+def changed(case: Case, numbers: Mapping[str, Any]) -> Case:
+    """The case with other numbers, by the names of the workload's fields.
+
+    Raises:
+        BenchError: The workload has no such number.
+    """
+    workload: Any = case.workload
+    known = {each.name for each in fields(workload)}
+    if unknown := sorted(set(numbers) - known):
+        options = ", ".join(f"--{name}" for name in unknown)
+        raise BenchError(f"{case.name} takes no {options}")
+    return replace(case, workload=replace(workload, **numbers))

@@ -1,0 +1,100 @@
+"""What clients and documents cost in memory when nothing happens."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from amsync.bench.errors import BenchError
+from amsync.bench.load import Load
+from amsync.bench.serving import Server
+from amsync.bench.workloads.workload import Outcome, calm_memory_bytes, measured
+
+SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Connections, each with a small document of its own open; memory for each."""
+
+    connections: int = 500
+    history: int = 10
+
+    headline = "memory_per_connection_bytes"
+    more_is_better = False
+    needs_restart = False
+
+    @property
+    def title(self) -> str:
+        return (
+            f"{self.connections} idle connections, each with its document of"
+            f" {self.history:,} changes: memory for each"
+        )
+
+    def quick(self) -> Self:
+        """The same with few connections."""
+        return replace(self, connections=20)
+
+    def run(self, server: Server) -> Outcome:
+        """Measure an idle server, connect all, measure again; and what idling costs in CPU."""
+        outcome = Outcome()
+        with Load(server.url) as load:
+            # What the first client costs is not for each of them.
+            load.writer(load.document(self.history))
+            before = calm_memory_bytes(server, load.run)
+            documents = [load.document(self.history) for _ in range(self.connections)]
+            for document in documents:
+                load.offer(load.connect(), document)
+            load.settle("bringing the documents into the server")
+            after = calm_memory_bytes(server, load.run)
+            with measured(server, load, outcome):
+                load.run(SECONDS)
+            outcome.per("cpu_per_second_seconds", outcome.figures["wall_seconds"])
+            load.settle("at the end")
+        if before is not None and after is not None:
+            outcome.figures["memory_before_bytes"] = before
+            outcome.figures["memory_bytes"] = after
+            outcome.figures["memory_per_connection_bytes"] = (after - before) / self.connections
+        return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDocument:
+    """A large document that a client has open in a server that has just started; memory."""
+
+    history: int = 100_000
+
+    headline = "memory_of_document_bytes"
+    more_is_better = False
+    needs_restart = True
+
+    @property
+    def title(self) -> str:
+        return f"an open document of {self.history:,} changes: memory"
+
+    def quick(self) -> Self:
+        """The same with a small document."""
+        return replace(self, history=1_000)
+
+    def run(self, server: Server) -> Outcome:
+        """Bring it in, restart the server, open it; a small one is open before."""
+        outcome = Outcome()
+        with Load(server.url) as load:
+            small, large = load.document(10), load.document(self.history)
+            load.writer(small)
+            load.writer(large)
+            outcome.figures["document_bytes"] = large.made.saved_bytes
+        server.restart(keep=True)
+        with Load(server.url) as load:
+            load.reader(load.adopt(small))
+            load.settle("opening the small document")
+            before = calm_memory_bytes(server, load.run)
+            large = load.adopt(large)
+            with measured(server, load, outcome):
+                load.reader(large)
+                load.settle("opening the document")
+            after = calm_memory_bytes(server, load.run)
+            load.verify(large)
+        if before is None or after is None:
+            raise BenchError("the server's memory can't be measured")
+        outcome.figures["memory_before_bytes"] = before
+        outcome.figures["memory_of_document_bytes"] = after - before
+        return outcome
