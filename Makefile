@@ -24,6 +24,8 @@ SAMOD := $(wildcard tests/samod/src/*.rs) tests/samod/Cargo.toml tests/samod/Car
 SAMOD_MANIFEST := --manifest-path tests/samod/Cargo.toml
 # Given always: it is where the tests look, whatever the environment says.
 SAMOD_TARGET := tests/samod/target
+# The samod server of `amsync bench`; built by the command itself, only looked at here.
+BENCH_SAMOD_MANIFEST := --manifest-path shared/amsync/bench/servers/samod/Cargo.toml
 PYTHON_PACKAGES := pyproject.toml constraints.txt
 # These lie in the source tree, outside the stamps: without them the stamps say nothing.
 NO_ENGINE := $(if $(wildcard shared/amsync/_automerge.*so),,missing)
@@ -73,12 +75,15 @@ lint: lint-tools $(STAMPS)/dev ## ruff, mypy, stubtest, import-linter, rustfmt, 
 lint-samod: lint-tools
 	@cargo fmt $(SAMOD_MANIFEST) --check
 	@cargo clippy --quiet --locked $(SAMOD_MANIFEST) --target-dir $(SAMOD_TARGET) -- -D warnings
+	@cargo fmt $(BENCH_SAMOD_MANIFEST) --check
+	@cargo clippy --quiet --locked $(BENCH_SAMOD_MANIFEST) --target-dir $(SAMOD_TARGET) -- -D warnings
 
 format: lint-tools $(STAMPS)/dev ## rewrite Python and Rust sources in the one style
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 	@cargo fmt $(NATIVE_MANIFEST)
 	@cargo fmt $(SAMOD_MANIFEST)
+	@cargo fmt $(BENCH_SAMOD_MANIFEST)
 
 wheel: $(STAMPS)/build-tool ## dist/: the wheel and the source distribution
 	@tools/check-tools.sh compiler cargo

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Renews the two lock files: the newest versions that pyproject.toml and package.json allow.
+# Renews the lock files: the newest versions that pyproject.toml and each package.json allow.
 #
 #   tools/lock.sh        (make lock)
 #
 # constraints.txt gets name==version lines only, and covers the extras dev and fuzz.
-# package-lock.json keeps versions and checksums, but no addresses: `resolved` is left out by
-# .npmrc, `funding` (addresses of persons) here. tests/packaging/test_locks.py holds both.
+# Each package-lock.json keeps versions and checksums, but no addresses: `resolved` is left out by
+# .npmrc, `funding` (addresses of persons) here. tests/packaging/test_locks.py holds all of it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -28,14 +28,19 @@ PIP_CONSTRAINT='' "$scratch/venv/bin/pip" install --quiet -r "$scratch/wanted.tx
 mv "$scratch/constraints.txt" constraints.txt
 
 # Beside no node_modules: npm would take the packages of this platform alone from it.
-mkdir "$scratch/js"
-cp tests/js/package.json tests/js/.npmrc "$scratch/js/"
-cd "$scratch/js"
-npm install --package-lock-only --silent
-node --input-type=module --eval '
+for folder in tests/js shared/amsync/bench/servers/automerge-repo; do
+    rm -rf "$scratch/js"
+    mkdir "$scratch/js"
+    cp "$folder/package.json" tests/js/.npmrc "$scratch/js/"
+    (
+        cd "$scratch/js"
+        npm install --package-lock-only --silent
+        node --input-type=module --eval '
 import { readFileSync, writeFileSync } from "node:fs"
 const lock = JSON.parse(readFileSync("package-lock.json", "utf8"))
 for (const found of Object.values(lock.packages)) delete found.funding
 writeFileSync("package-lock.json", JSON.stringify(lock, null, 2) + "\n")
 '
-mv package-lock.json "$OLDPWD/tests/js/"
+    )
+    mv "$scratch/js/package-lock.json" "$folder/"
+done

@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-JAVASCRIPT = ROOT / "tests" / "js"
-RUST = [("shared/native", "amsync-native"), ("tests/samod", "samod-driver")]
+SERVERS = "shared/amsync/bench/servers"
+JAVASCRIPT = ["tests/js", f"{SERVERS}/automerge-repo"]
+RUST = [
+    ("shared/native", "amsync-native"),
+    ("tests/samod", "samod-driver"),
+    (f"{SERVERS}/samod", "amsync-bench-samod"),
+]
 
 
 def project() -> dict[str, Any]:
@@ -37,23 +42,31 @@ def test_constraints_pin_every_package_that_the_project_names() -> None:
     assert wanted <= pinned
 
 
-def test_javascript_lock_names_no_address_and_no_sponsor() -> None:
-    packages = json.loads((JAVASCRIPT / "package-lock.json").read_text())["packages"]
+def javascript_lock(folder: str) -> dict[str, Any]:
+    lock: dict[str, Any] = json.loads((ROOT / folder / "package-lock.json").read_text())
+    return lock
+
+
+@pytest.mark.parametrize("folder", JAVASCRIPT)
+def test_javascript_lock_names_no_address_and_no_sponsor(folder: str) -> None:
+    packages = javascript_lock(folder)["packages"]
 
     for name, found in packages.items():
         assert not {"resolved", "funding"} & set(found), name
-    assert "://" not in (JAVASCRIPT / "package-lock.json").read_text()
+    assert "://" not in (ROOT / folder / "package-lock.json").read_text()
 
 
-def test_javascript_lock_has_a_checksum_for_every_package() -> None:
-    packages = json.loads((JAVASCRIPT / "package-lock.json").read_text())["packages"]
+@pytest.mark.parametrize("folder", JAVASCRIPT)
+def test_javascript_lock_has_a_checksum_for_every_package(folder: str) -> None:
+    packages = javascript_lock(folder)["packages"]
 
     assert [name for name, found in packages.items() if name and "integrity" not in found] == []
 
 
-def test_javascript_lock_has_the_packages_of_every_platform() -> None:
+@pytest.mark.parametrize("folder", JAVASCRIPT)
+def test_javascript_lock_has_the_packages_of_every_platform(folder: str) -> None:
     """Made beside a node_modules folder it would lack them, and `npm ci` would fail elsewhere."""
-    packages = json.loads((JAVASCRIPT / "package-lock.json").read_text())["packages"]
+    packages = javascript_lock(folder)["packages"]
 
     named = {one for found in packages.values() for one in found.get("optionalDependencies", ())}
 
@@ -61,15 +74,15 @@ def test_javascript_lock_has_the_packages_of_every_platform() -> None:
     assert {f"node_modules/{one}" for one in named} <= set(packages)
 
 
-def test_javascript_lock_belongs_to_the_package_file() -> None:
-    wanted = json.loads((JAVASCRIPT / "package.json").read_text())
-    lock = json.loads((JAVASCRIPT / "package-lock.json").read_text())
+@pytest.mark.parametrize("folder", JAVASCRIPT)
+def test_javascript_lock_belongs_to_the_package_file(folder: str) -> None:
+    wanted = json.loads((ROOT / folder / "package.json").read_text())
 
-    assert lock["packages"][""]["dependencies"] == wanted["dependencies"]
+    assert javascript_lock(folder)["packages"][""]["dependencies"] == wanted["dependencies"]
 
 
 def test_npm_is_told_to_record_no_addresses() -> None:
-    for folder in (ROOT, JAVASCRIPT):
+    for folder in (ROOT, ROOT / "tests" / "js"):
         assert "omit-lockfile-registry-resolved=true" in (folder / ".npmrc").read_text()
 
 

@@ -18,3 +18,7 @@ class WrongDelivery(BenchError):
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
         super().__init__(f"{doing}: {shown}")
         self.problems = problems
+
+
+class NotDelivered(WrongDelivery):
+    """What is missing has not come in all the time it had; nothing else is wrong."""

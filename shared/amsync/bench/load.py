@@ -14,13 +14,13 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from amsync._automerge import LoadDocument, LoadFigures, LoadGenerator
-from amsync.bench.errors import BenchError, WrongDelivery
+from amsync.bench.errors import BenchError, NotDelivered, WrongDelivery
 from amsync.ids import base58check_encode
 
 __all__ = ["Document", "Load", "LoadFigures", "raise_file_limit"]
 
-SETTLE_SECONDS = 120.0
-"""The slowest of the servers needs half of it for what a workload asks at once."""
+SETTLE_SECONDS = 60.0
+"""The longest that anything may take; what any of the servers can do takes a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +134,24 @@ class Load:
     def join(self) -> None:
         """Wait until every client has joined."""
         if not self._generator.wait_joined(SETTLE_SECONDS):
-            raise WrongDelivery(f"joining takes longer than {SETTLE_SECONDS:g} s", self.problems())
+            raise NotDelivered(f"joining takes longer than {SETTLE_SECONDS:g} s", self.problems())
         self._raise_faults("joining")
 
-    def settle(self, doing: str, seconds: float = SETTLE_SECONDS) -> None:
+    def settle(self, doing: str, seconds: float | None = None) -> None:
         """Wait until everything is sent, and every client and the server have all of it.
 
+        Args:
+            doing: For the error.
+            seconds: The longest that it may take; None: `SETTLE_SECONDS`.
+
         Raises:
-            WrongDelivery: It took longer, a connection was lost, or bytes were wrong.
+            NotDelivered: It took longer.
+            WrongDelivery: A connection was lost, or bytes were wrong.
         """
+        seconds = SETTLE_SECONDS if seconds is None else seconds
         if not self.settles(seconds):
-            raise WrongDelivery(f"{doing} takes longer than {seconds:g} s", self.problems())
+            self._raise_faults(doing)
+            raise NotDelivered(f"{doing} takes longer than {seconds:g} s", self.problems())
         self._raise_faults(doing)
 
     def settles(self, seconds: float) -> bool:

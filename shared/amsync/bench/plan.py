@@ -50,7 +50,10 @@ NAMED: Mapping[str, tuple[str, Sequence[Case]]] = {
     ),
     "cold-start": ("all documents after a restart", [Case("cold-start", ColdStart())]),
     "churn": ("connect, join, request, sync, leave", [Case("churn", Churn())]),
-    "ingest": ("many changes at once", [Case("ingest", Ingest())]),
+    "ingest": (
+        "many changes at once, in one message or several",
+        [Case("ingest", Ingest()), Case("ingest-batches", Ingest(batch=1_000))],
+    ),
     "idle": ("memory of idle connections", [Case("idle", Idle())]),
     "latency": ("edit to peer against the disk's fsync", [Case("latency", Latency())]),
     "memory": ("memory of an open document", [Case("memory", OpenDocument())]),

@@ -22,6 +22,7 @@ class Row:
         figures: Figures by name; the last word of a name is its unit.
         notes: What a reader must know to judge the figures.
         wrong: What was delivered wrong or not at all; then no figure counts.
+        is_unfinished: It is only that the server was not done in the time that all get.
     """
 
     case: str
@@ -32,6 +33,7 @@ class Row:
     figures: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    is_unfinished: bool = False
 
     @property
     def value(self) -> float | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from amsync.bench.errors import BenchError, WrongDelivery
+from amsync.bench.errors import BenchError, NotDelivered, WrongDelivery
 from amsync.bench.load import raise_file_limit
 from amsync.bench.plan import Case
 from amsync.bench.results import Results, Row
@@ -45,6 +45,7 @@ def _row(case: Case, server: Server) -> Row:
             outcome = workload.run(server)
     except WrongDelivery as error:
         row.wrong = [str(error), *error.problems[:20]]
+        row.is_unfinished = isinstance(error, NotDelivered)
         return row
     except BenchError as error:
         raise BenchError(f"{case.name} against {server.name}: {error}") from error

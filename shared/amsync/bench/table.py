@@ -31,13 +31,17 @@ def _digits(value: float) -> str:
 def detail(row: Row) -> Iterable[str]:
     """All of one row, as lines."""
     if row.wrong:
-        yield f"  {row.server}: WRONG"
-        yield from (f"    {problem}" for problem in row.wrong)
+        yield f"  {row.server}: {_verdict(row)}"
+        yield from (f"    {problem}" for problem in row.wrong[:4])
         return
     main = "-" if row.value is None else show(row.value, row.headline)
     rest = [f"{_SHOWN[name]} {show(value, name)}" for name, value in _shown(row)]
     yield f"  {row.server}: {main}" + (f"  ({', '.join(rest)})" if rest else "")
     yield from (f"    {note}" for note in row.notes)
+
+
+def _verdict(row: Row) -> str:
+    return "NOT DONE" if row.is_unfinished else "WRONG"
 
 
 _SHOWN = {
@@ -82,7 +86,7 @@ def _cell(row: Row | None) -> str:
     if row is None:
         return ""
     if row.wrong:
-        return "WRONG"
+        return f"{_verdict(row)} *"
     mark = " *" if row.notes else ""
     return ("-" if row.value is None else show(row.value, row.headline)) + mark
 

@@ -14,7 +14,10 @@ COMMANDS = {
     "fsck": ("amsync.cli.fsck:fsck", "Look for damage in a data directory, without changing it."),
     "doc": ("amsync.cli.doc:doc", "List, show, export and import the documents of a directory."),
     "checkpoint": ("amsync.cli.checkpoint:checkpoint", "Bring everything out of the log."),
-    "bench": ("amsync.cli.bench:bench", "Measure automerge-repo servers, this one and others."),
+    "bench": (
+        "amsync.cli.bench:bench",
+        "Measure automerge-repo servers, and check what they deliver.",
+    ),
 }
 
 

@@ -93,12 +93,14 @@ def bench(workloads: tuple[str, ...], **given: Any) -> None:
         names = _names(given)
     except BenchError as error:
         raise click.UsageError(str(error)) from error
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    before = signal.signal(signal.SIGTERM, _on_sigterm)
     with tempfile.TemporaryDirectory(prefix="amsync-bench-") as scratch:
         try:
             results = _run(cases, _servers(names, Path(scratch), given))
         except BenchError as error:
             fail(str(error))
+        finally:
+            signal.signal(signal.SIGTERM, before)
     if given["json_file"] is not None:
         try:
             results.write(given["json_file"])

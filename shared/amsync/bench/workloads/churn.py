@@ -38,7 +38,7 @@ class Churn:
             load.writer(document)
             for _ in range(min(5, self.cycles)):
                 self._cycle(load, document)
-            load.run(0.5)
+            load.run(0.3)
             with measured(server, load, outcome):
                 for _ in range(self.cycles):
                     self._cycle(load, document)

@@ -6,9 +6,7 @@ from typing import Self
 from amsync.bench.errors import BenchError
 from amsync.bench.load import Load
 from amsync.bench.serving import Server
-from amsync.bench.workloads.workload import Outcome, calm_memory_bytes, measured
-
-SECONDS = 3.0
+from amsync.bench.workloads.workload import SAVE_SECONDS, Outcome, calm_memory_bytes, measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +15,7 @@ class Idle:
 
     connections: int = 500
     history: int = 10
+    seconds: float = 3.0
 
     headline = "memory_per_connection_bytes"
     more_is_better = False
@@ -31,7 +30,7 @@ class Idle:
 
     def quick(self) -> Self:
         """The same with few connections."""
-        return replace(self, connections=20)
+        return replace(self, connections=20, seconds=0.1)
 
     def run(self, server: Server) -> Outcome:
         """Measure an idle server, connect all, measure again; and what idling costs in CPU."""
@@ -39,14 +38,14 @@ class Idle:
         with Load(server.url) as load:
             # What the first client costs is not for each of them.
             load.writer(load.document(self.history))
-            before = calm_memory_bytes(server, load.run)
+            before = calm_memory_bytes(server, load, self.seconds)
             documents = [load.document(self.history) for _ in range(self.connections)]
             for document in documents:
                 load.offer(load.connect(), document)
             load.settle("bringing the documents into the server")
-            after = calm_memory_bytes(server, load.run)
+            after = calm_memory_bytes(server, load, self.seconds)
             with measured(server, load, outcome):
-                load.run(SECONDS)
+                load.run(self.seconds)
             outcome.per("cpu_per_second_seconds", outcome.figures["wall_seconds"])
             load.settle("at the end")
         if before is not None and after is not None:
@@ -61,6 +60,7 @@ class OpenDocument:
     """A large document that a client has open in a server that has just started; memory."""
 
     history: int = 100_000
+    seconds: float = 3.0
 
     headline = "memory_of_document_bytes"
     more_is_better = False
@@ -72,7 +72,7 @@ class OpenDocument:
 
     def quick(self) -> Self:
         """The same with a small document."""
-        return replace(self, history=1_000)
+        return replace(self, history=1_000, seconds=0.1)
 
     def run(self, server: Server) -> Outcome:
         """Bring it in, restart the server, open it; a small one is open before."""
@@ -82,16 +82,17 @@ class OpenDocument:
             load.writer(small)
             load.writer(large)
             outcome.figures["document_bytes"] = large.made.saved_bytes
+            load.run(SAVE_SECONDS)
         server.restart(keep=True)
         with Load(server.url) as load:
             load.reader(load.adopt(small))
             load.settle("opening the small document")
-            before = calm_memory_bytes(server, load.run)
+            before = calm_memory_bytes(server, load, self.seconds)
             large = load.adopt(large)
             with measured(server, load, outcome):
                 load.reader(large)
                 load.settle("opening the document")
-            after = calm_memory_bytes(server, load.run)
+            after = calm_memory_bytes(server, load, self.seconds)
             load.verify(large)
         if before is None or after is None:
             raise BenchError("the server's memory can't be measured")

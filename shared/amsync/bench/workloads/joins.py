@@ -5,10 +5,7 @@ from typing import Self
 
 from amsync.bench.load import Document, Load
 from amsync.bench.serving import Server
-from amsync.bench.workloads.workload import Outcome, measured
-
-CALM_SECONDS = 1.5
-"""A server that has just started is still busy with itself."""
+from amsync.bench.workloads.workload import SAVE_SECONDS, Outcome, measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +15,8 @@ class ColdJoin:
     joiners: int = 20
     history: int = 10_000
     from_disk: bool = False
+    calm_seconds: float = 1.5
+    """A server that has just started is still busy with itself."""
 
     headline = "cpu_per_join_seconds"
     more_is_better = False
@@ -33,7 +32,7 @@ class ColdJoin:
 
     def quick(self) -> Self:
         """The same with few joiners of a small document."""
-        return replace(self, joiners=3, history=min(self.history, 300))
+        return replace(self, joiners=3, history=min(self.history, 300), calm_seconds=0.1)
 
     def run(self, server: Server) -> Outcome:
         """Bring the document in, restart the server if asked, let all join."""
@@ -42,7 +41,9 @@ class ColdJoin:
             document = load.document(self.history)
             load.writer(document)
             outcome.figures["document_bytes"] = document.made.saved_bytes
-            if not self.from_disk:
+            if self.from_disk:
+                load.run(SAVE_SECONDS)
+            else:
                 self._join(server, load, document, outcome)
         if self.from_disk:
             server.restart(keep=True)
@@ -51,7 +52,7 @@ class ColdJoin:
         return outcome
 
     def _join(self, server: Server, load: Load, document: Document, outcome: Outcome) -> None:
-        load.run(CALM_SECONDS)
+        load.run(self.calm_seconds)
         with measured(server, load, outcome):
             for number in range(self.joiners):
                 load.reader(document, real=number == 0)
@@ -91,6 +92,7 @@ class ColdStart:
             for document in documents:
                 load.offer(client, document)
             load.settle("bringing the documents into the server")
+            load.run(SAVE_SECONDS)
         outcome.figures["start_seconds"] = server.restart(keep=True)
         with Load(server.url) as load:
             documents = [load.adopt(document) for document in documents]

@@ -1,7 +1,7 @@
 """What all workloads have in common: their face, and measuring a stretch of time."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -12,6 +12,9 @@ from amsync.bench.serving import Server
 
 ECHO_SECONDS = 0.3
 """After the last delivery the server still works on what it is answered."""
+
+SAVE_SECONDS = 2.0
+"""Before a restart: not every server has saved what it has acknowledged."""
 
 MOST_BUSY_SHARE = 0.85
 MOST_LATE_SECONDS = 0.05
@@ -78,11 +81,15 @@ def measured(server: Server, load: Load, outcome: Outcome) -> Iterator[None]:
     figures = load.figures()
     outcome.figures["generator_busy_share"] = busy
     outcome.figures["generator_late_seconds"] = figures.late_seconds
-    if busy > MOST_BUSY_SHARE or figures.late_seconds > MOST_LATE_SECONDS:
-        outcome.notes.append(
-            f"the generator is the bottleneck: busy {busy:.0%} of the time,"
-            f" sent up to {figures.late_seconds * 1000:.0f} ms late"
-        )
+    outcome.notes += _doubts(busy, figures.late_seconds)
+
+
+def _doubts(busy: float, late_seconds: float) -> Iterator[str]:
+    late = f"sent up to {late_seconds * 1000:.0f} ms late"
+    if busy > MOST_BUSY_SHARE:
+        yield f"the generator is the bottleneck: busy {busy:.0%} of the time, {late}"
+    elif late_seconds > MOST_LATE_SECONDS:
+        yield f"the generator was the bottleneck for a moment, or got no CPU: {late}"
 
 
 def add_deliveries(load: Load, outcome: Outcome) -> None:
@@ -107,11 +114,11 @@ def memory_bytes(server: Server) -> int | None:
     return None if server.processes is None else server.processes.memory_bytes()
 
 
-def calm_memory_bytes(server: Server, pause: Callable[[float], None]) -> int | None:
-    """Memory of the server when it has nothing to do: the least of some seconds."""
+def calm_memory_bytes(server: Server, load: Load, seconds: float) -> int | None:
+    """Memory of the server when it has nothing to do: the least within some seconds."""
     found = []
     for _ in range(4):
-        pause(0.75)
+        load.run(seconds / 4)
         found.append(memory_bytes(server))
     return min((size for size in found if size is not None), default=None)
 

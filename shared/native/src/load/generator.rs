@@ -5,63 +5,24 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use pyo3::exceptions::{PyConnectionError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
-use super::histogram::Histogram;
+use super::client::{answer, Client, Kind, Opened, Phase, Shared};
+use super::measured::{LoadFigures, Measured};
 use super::real::Real;
-use super::script::{LoadDocument, Script};
+use super::script::LoadDocument;
 use super::session::Session;
-use super::socket::{Outbox, Socket};
-use super::wire;
+use super::socket::Socket;
 
 /// So often Ctrl-C is looked for.
 const LOOK_UP: Duration = Duration::from_millis(100);
 const READ_BYTES: usize = 256 * 1024;
 /// The rest is counted, not kept.
 const MOST_FAULTS: usize = 50;
-
-/// A document and what has been done with it.
-struct Shared {
-    script: Arc<Script>,
-    made: u32,
-    /// When each change after the history was sent, by the generator's clock.
-    sent_at: Vec<u64>,
-}
-
-enum Kind {
-    Light(Session),
-    Real(Box<Real>),
-}
-
-struct Opened {
-    document: usize,
-    kind: Kind,
-    request_head: Vec<u8>,
-    sync_head: Vec<u8>,
-    is_unavailable: bool,
-    has_spoken: bool,
-}
-
-#[derive(PartialEq)]
-enum Phase {
-    Joining,
-    Joined,
-    Closed,
-}
-
-struct Client {
-    socket: Option<Socket>,
-    phase: Phase,
-    peer_id: String,
-    server_id: String,
-    opened: Vec<Opened>,
-    places: HashMap<String, usize>,
-}
 
 struct Schedule {
     client: usize,
@@ -70,34 +31,6 @@ struct Schedule {
     interval: Duration,
     batch: u32,
     left: u32,
-}
-
-struct Measured {
-    clock: Instant,
-    latencies: Histogram,
-    delivered: u64,
-    made: u64,
-    frames_in: u64,
-    bytes_in: u64,
-    frames_out: u64,
-    duplicates: u64,
-    late: Duration,
-}
-
-/// What has been measured since the last `begin`.
-#[pyclass(module = "amsync._automerge", frozen, get_all)]
-pub struct LoadFigures {
-    made: u64,
-    delivered: u64,
-    duplicates: u64,
-    frames_in: u64,
-    bytes_in: u64,
-    frames_out: u64,
-    late_seconds: f64,
-    p50_seconds: f64,
-    p90_seconds: f64,
-    p99_seconds: f64,
-    max_seconds: f64,
 }
 
 /// Many clients of one server.
@@ -142,14 +75,8 @@ impl LoadGenerator {
             Token(index),
             Interest::READABLE | Interest::WRITABLE,
         )?;
-        self.clients.push(Client {
-            socket: Some(socket),
-            phase: Phase::Joining,
-            peer_id: format!("{}-{index}", self.prefix),
-            server_id: String::new(),
-            opened: Vec::new(),
-            places: HashMap::new(),
-        });
+        let peer_id = format!("{}-{index}", self.prefix);
+        self.clients.push(Client::new(socket, peer_id));
         Ok(())
     }
 
@@ -229,7 +156,7 @@ impl LoadGenerator {
             return;
         };
         let shared = &mut self.documents[document];
-        let at = self.measured.clock.elapsed().as_nanos() as u64;
+        let at = self.measured.now();
         let first = (shared.made - shared.script.history) as usize;
         shared.sent_at[first..first + count as usize].fill(at);
         shared.made += count;
@@ -323,125 +250,6 @@ impl LoadGenerator {
     }
 }
 
-impl Opened {
-    /// How many changes this client has, and how many the server has said that it has.
-    fn progress(&self, script: &Script) -> (u32, Option<u32>) {
-        match &self.kind {
-            Kind::Light(session) => (session.have, session.theirs),
-            Kind::Real(real) => (real.have, real.theirs(script)),
-        }
-    }
-
-    fn receive(&mut self, script: &Script, data: &[u8]) -> Result<(), String> {
-        match &mut self.kind {
-            Kind::Light(session) => session.receive(script, data),
-            Kind::Real(real) => real.receive(script, data),
-        }
-    }
-}
-
-impl Client {
-    fn take(
-        &mut self,
-        documents: &[Shared],
-        measured: &mut Measured,
-        outbox: &mut Outbox<'_>,
-        frame: &[u8],
-    ) -> Result<(), String> {
-        if frame.is_empty() {
-            // The upgrade is done.
-            outbox.send(&[&wire::join(&self.peer_id)]);
-            return Ok(());
-        }
-        measured.frames_in += 1;
-        let incoming = wire::read(frame)?;
-        match incoming.kind {
-            "peer" => {
-                self.server_id = incoming.sender_id.to_owned();
-                self.phase = Phase::Joined;
-                for opened in &mut self.opened {
-                    let script = &documents[opened.document].script;
-                    opened.address(&self.peer_id, &self.server_id, script);
-                    let sent = answer(opened, script, &mut |parts| outbox.send(parts))?;
-                    measured.frames_out += u64::from(sent);
-                }
-                Ok(())
-            }
-            "sync" | "request" => {
-                let Some(place) = self.places.get(incoming.document_id) else {
-                    return Err("a message about a document that was not asked for".into());
-                };
-                let opened = &mut self.opened[*place];
-                let shared = &documents[opened.document];
-                let at = measured.clock.elapsed().as_nanos() as u64;
-                let (before, _) = opened.progress(&shared.script);
-                opened.receive(&shared.script, incoming.data)?;
-                let (after, _) = opened.progress(&shared.script);
-                measured.count(shared, before, after, at);
-                opened.is_unavailable = false;
-                let sent = answer(opened, &shared.script, &mut |parts| outbox.send(parts))?;
-                measured.frames_out += u64::from(sent);
-                Ok(())
-            }
-            "doc-unavailable" => {
-                if let Some(place) = self.places.get(incoming.document_id) {
-                    self.opened[*place].is_unavailable = true;
-                }
-                Ok(())
-            }
-            "error" => Err(format!("the server says: {}", incoming.message)),
-            // Gossip and ephemeral messages ask nothing of a client.
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Opened {
-    fn address(&mut self, sender: &str, target: &str, script: &Script) {
-        self.request_head = wire::sync_head("request", sender, target, &script.document_id);
-        self.sync_head = wire::sync_head("sync", sender, target, &script.document_id);
-    }
-}
-
-impl Measured {
-    /// Count the changes at these places as delivered at a time.
-    fn count(&mut self, shared: &Shared, before: u32, after: u32, at: u64) {
-        let history = shared.script.history;
-        for place in before.max(history)..after.max(history) {
-            let sent = shared.sent_at[(place - history) as usize];
-            self.latencies.record(at.saturating_sub(sent));
-            self.delivered += 1;
-        }
-    }
-}
-
-fn answer(
-    opened: &mut Opened,
-    script: &Script,
-    send: &mut dyn FnMut(&[&[u8]]),
-) -> Result<bool, String> {
-    let mut data = Vec::new();
-    let is_owed = match &mut opened.kind {
-        Kind::Light(session) => session.generate(script, &mut data)?,
-        Kind::Real(real) => real.generate(&mut data)?,
-    };
-    if !is_owed {
-        return Ok(false);
-    }
-    // PROTOCOL 2: the first message for a document of which it has nothing.
-    let is_request = !opened.has_spoken && opened.progress(script).0 == 0;
-    opened.has_spoken = true;
-    let head = if is_request {
-        &opened.request_head
-    } else {
-        &opened.sync_head
-    };
-    let mut header = Vec::with_capacity(5);
-    wire::bytes_header(&mut header, data.len());
-    send(&[head, &header, &data]);
-    Ok(true)
-}
-
 #[pymethods]
 impl LoadGenerator {
     #[new]
@@ -463,17 +271,7 @@ impl LoadGenerator {
             clients: Vec::new(),
             documents: Vec::new(),
             schedules: Vec::new(),
-            measured: Measured {
-                clock: Instant::now(),
-                latencies: Histogram::new(),
-                delivered: 0,
-                made: 0,
-                frames_in: 0,
-                bytes_in: 0,
-                frames_out: 0,
-                duplicates: 0,
-                late: Duration::ZERO,
-            },
+            measured: Measured::new(),
             faults: Vec::new(),
             fault_count: 0,
             cursor: 0,
@@ -514,14 +312,7 @@ impl LoadGenerator {
         };
         let index = client;
         let client = self.client(index)?;
-        let mut opened = Opened {
-            document,
-            kind,
-            request_head: Vec::new(),
-            sync_head: Vec::new(),
-            is_unavailable: false,
-            has_spoken: false,
-        };
+        let mut opened = Opened::new(document, kind);
         opened.address(&client.peer_id, &client.server_id, &script);
         let place = client.opened.len();
         if client
@@ -605,33 +396,11 @@ impl LoadGenerator {
     /// Begin to measure anew.
     fn begin(&mut self) {
         let duplicates = self.duplicates();
-        let measured = &mut self.measured;
-        measured.latencies.clear();
-        measured.delivered = 0;
-        measured.made = 0;
-        measured.frames_in = 0;
-        measured.bytes_in = 0;
-        measured.frames_out = 0;
-        measured.late = Duration::ZERO;
-        measured.duplicates = duplicates;
+        self.measured.begin(duplicates);
     }
 
     fn figures(&self) -> LoadFigures {
-        let measured = &self.measured;
-        let quantile = |quantile| measured.latencies.quantile(quantile) as f64 / 1e9;
-        LoadFigures {
-            made: measured.made,
-            delivered: measured.delivered,
-            duplicates: self.duplicates() - measured.duplicates,
-            frames_in: measured.frames_in,
-            bytes_in: measured.bytes_in,
-            frames_out: measured.frames_out,
-            late_seconds: measured.late.as_secs_f64(),
-            p50_seconds: quantile(0.5),
-            p90_seconds: quantile(0.9),
-            p99_seconds: quantile(0.99),
-            max_seconds: quantile(1.0),
-        }
+        self.measured.figures(self.duplicates())
     }
 
     /// What has gone wrong so far, at most 50 things.
@@ -662,36 +431,6 @@ impl LoadGenerator {
 impl LoadGenerator {
     fn duplicates(&self) -> u64 {
         let opened = self.clients.iter().flat_map(|client| &client.opened);
-        opened
-            .map(|opened| match &opened.kind {
-                Kind::Light(session) => session.duplicates,
-                Kind::Real(_) => 0,
-            })
-            .sum()
-    }
-}
-
-impl Opened {
-    fn fault(&self, shared: &Shared) -> Option<String> {
-        let made = shared.made;
-        let (have, theirs) = self.progress(&shared.script);
-        if have != made {
-            let why = if self.is_unavailable {
-                "; the server says that it has no such document"
-            } else {
-                ""
-            };
-            return Some(format!("{have} of {made} changes{why}"));
-        }
-        if theirs != Some(made) {
-            let theirs = theirs.unwrap_or(0);
-            return Some(format!(
-                "the server has acknowledged {theirs} of {made} changes"
-            ));
-        }
-        match &self.kind {
-            Kind::Real(real) => real.fault(&shared.script, made),
-            Kind::Light(_) => None,
-        }
+        opened.map(Opened::duplicates).sum()
     }
 }

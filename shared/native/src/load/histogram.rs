@@ -18,10 +18,6 @@ impl Histogram {
         }
     }
 
-    pub fn clear(&mut self) {
-        *self = Self::new();
-    }
-
     pub fn record(&mut self, nanoseconds: u64) {
         self.counts[bucket(nanoseconds)] += 1;
         self.total += 1;
