@@ -388,7 +388,7 @@ class LoadFigures:
 class LoadGenerator:
     """Many clients of one automerge-repo server, for `amsync bench`.
 
-    Nothing is read or sent but in `run`, `wait_joined` and `wait_settled`, which release the GIL
+    Nothing is read or sent but in `run` and `wait_settled`, which release the GIL
     and let signals through. Clients and documents are numbers, from 0 on. Not thread-safe.
 
     Args of the constructor:
@@ -431,9 +431,6 @@ class LoadGenerator:
         """Close a client's socket; what it has opened counts no more. Raises ValueError."""
 
     def run(self, seconds: float) -> None: ...
-    def wait_joined(self, seconds: float) -> bool:
-        """Run until every client has joined or something went wrong; False if that took longer."""
-
     def wait_settled(self, seconds: float) -> bool:
         """Run until all changes are made, and every client and the server have all of them.
 
@@ -445,7 +442,7 @@ class LoadGenerator:
 
     def figures(self) -> LoadFigures: ...
     def faults(self) -> list[str]:
-        """What has gone wrong so far: lost connections, wrong bytes; at most 50 of them."""
+        """What has gone wrong so far, at most 50 things: "connection lost: ...", or wrong bytes."""
 
     def check(self) -> list[str]:
         """What each open client lacks, has too much or has wrong; empty if all is right."""

@@ -76,3 +76,11 @@ def test_no_two_cases_of_a_plan_have_one_name(cases: list[object]) -> None:
     names = [case.name for case in cases]  # type: ignore[attr-defined]
 
     assert len(set(names)) == len(names)
+
+
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(tmp_path: Path) -> None:
+    result = invoke("bench", "fan-out", "--quick", "--json", tmp_path / "missing" / "file.json")
+
+    assert result.exit_code == 1
+    assert "file.json: No such file" in result.output
+    assert "1 writer" not in result.output

@@ -131,12 +131,6 @@ class Load:
         self._generator.run(seconds)
         self._raise_faults("idling")
 
-    def join(self) -> None:
-        """Wait until every client has joined."""
-        if not self._generator.wait_joined(SETTLE_SECONDS):
-            raise NotDelivered(f"joining takes longer than {SETTLE_SECONDS:g} s", self.problems())
-        self._raise_faults("joining")
-
     def settle(self, doing: str, seconds: float | None = None) -> None:
         """Wait until everything is sent, and every client and the server have all of it.
 
@@ -169,6 +163,10 @@ class Load:
         self.settle("checking with a client that joins last")
         if wrong := self.problems():
             raise WrongDelivery("at the end", wrong)
+
+    def has_lost_connections(self) -> bool:
+        """Whether the server has closed any, as it may when it has too much to do."""
+        return any("connection lost" in fault for fault in self._generator.faults())
 
     def problems(self) -> list[str]:
         """Everything that is wrong at this moment, missing changes included."""

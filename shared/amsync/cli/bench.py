@@ -96,16 +96,12 @@ def bench(workloads: tuple[str, ...], **given: Any) -> None:
     before = signal.signal(signal.SIGTERM, _on_sigterm)
     with tempfile.TemporaryDirectory(prefix="amsync-bench-") as scratch:
         try:
-            results = _run(cases, _servers(names, Path(scratch), given))
+            servers = _servers(names, Path(scratch), given)
+            results = _run(cases, servers, given["json_file"])
         except BenchError as error:
             fail(str(error))
         finally:
             signal.signal(signal.SIGTERM, before)
-    if given["json_file"] is not None:
-        try:
-            results.write(given["json_file"])
-        except OSError as error:
-            fail(f"{given['json_file']}: {error.strerror}")
     sys.exit(1 if results.is_wrong else 0)
 
 
@@ -160,17 +156,27 @@ def _servers(names: Sequence[str], scratch: Path, given: dict[str, Any]) -> list
     return servers
 
 
-def _run(cases: Sequence[Case], servers: Sequence[Server]) -> Results:
+def _run(cases: Sequence[Case], servers: Sequence[Server], file: Path | None) -> Results:
+    """Run all of it; the file is written row by row, so that nothing is lost with what follows."""
     results = Results(describe(), sys.argv[1:], dict(versions(servers)))
     last: list[str] = []
 
+    def save() -> None:
+        try:
+            if file is not None:
+                results.write(file)
+        except OSError as error:
+            raise BenchError(f"{file}: {error.strerror}") from error
+
     def done(row: Row) -> None:
+        save()
         if last != [row.case]:
             last[:] = [row.case]
             click.echo(row.title)
         for line in table.detail(row):
             click.echo(plain(line))
 
+    save()
     run(cases, servers, results, done)
     if len(servers) > 1 or len(cases) > 1:
         click.echo()

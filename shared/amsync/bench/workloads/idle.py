@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from amsync.bench.errors import BenchError
 from amsync.bench.load import Load
 from amsync.bench.serving import Server
 from amsync.bench.workloads.workload import SAVE_SECONDS, Outcome, calm_memory_bytes, measured
@@ -94,8 +93,7 @@ class OpenDocument:
                 load.settle("opening the document")
             after = calm_memory_bytes(server, load, self.seconds)
             load.verify(large)
-        if before is None or after is None:
-            raise BenchError("the server's memory can't be measured")
-        outcome.figures["memory_before_bytes"] = before
-        outcome.figures["memory_of_document_bytes"] = after - before
+        if before is not None and after is not None:
+            outcome.figures["memory_before_bytes"] = before
+            outcome.figures["memory_of_document_bytes"] = after - before
         return outcome

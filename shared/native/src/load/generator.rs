@@ -49,7 +49,7 @@ pub struct LoadGenerator {
     measured: Measured,
     faults: Vec<String>,
     fault_count: u64,
-    /// Where `unsettled` has last found something to wait for.
+    /// Where `is_settled` has last found something to wait for.
     cursor: usize,
 }
 
@@ -244,10 +244,6 @@ impl LoadGenerator {
         }
         true
     }
-
-    fn is_joined(&mut self) -> bool {
-        self.fault_count > 0 || self.clients.iter().all(|it| it.phase != Phase::Joining)
-    }
 }
 
 #[pymethods]
@@ -381,11 +377,6 @@ impl LoadGenerator {
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         self.serve(py, Instant::now() + seconds, |_| false)?;
         Ok(())
-    }
-
-    fn wait_joined(&mut self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
-        let end = Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 1e6));
-        self.serve(py, end, Self::is_joined)
     }
 
     fn wait_settled(&mut self, py: Python<'_>, seconds: f64) -> PyResult<bool> {

@@ -16,6 +16,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const MOST_HEADER_BYTES: usize = 16 * 1024;
 const MOST_MESSAGE_BYTES: u64 = 1 << 30;
 
+/// How every fault begins that may be the doing of a server that has too much to do.
+const LOST: &str = "connection lost";
+
 const CONTINUATION: u8 = 0;
 const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
@@ -73,11 +76,11 @@ impl Socket {
         let mut total = 0;
         loop {
             let count = match self.stream.read(scratch) {
-                Ok(0) => return Err("closed by the server".into()),
+                Ok(0) => return Err(format!("{LOST}: closed by the server")),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(total),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(format!("{LOST}: {error}")),
             };
             total += count;
             if self.input.is_empty() {
@@ -120,7 +123,7 @@ impl Socket {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(format!("{LOST}: {error}")),
             }
         }
         self.output.clear();
@@ -268,10 +271,10 @@ fn cut(bytes: &[u8], at: usize) -> Result<Option<Frame>, String> {
 fn close_reason(payload: &[u8]) -> String {
     match payload {
         [high, low, reason @ ..] => format!(
-            "closed by the server with {} {}",
+            "{LOST}: closed by the server with {} {}",
             u16::from_be_bytes([*high, *low]),
             String::from_utf8_lossy(reason)
         ),
-        _ => "closed by the server without a code".into(),
+        _ => format!("{LOST}: closed by the server without a code"),
     }
 }
