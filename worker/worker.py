@@ -265,7 +265,7 @@ class Worker:
             else:
                 break
         self._metrics.commit_seconds.observe(time.monotonic() - started)
-        self._metrics.committed_bytes.inc(batch.size_bytes)
+        self._metrics.committed_bytes.inc(by=batch.size_bytes)
         return None
 
     def _suspend(self, error: StorageError, size_bytes: int) -> None:
