@@ -48,6 +48,7 @@ from amsync.protocol.envelope import (
     SyncOut,
     UnavailableOut,
 )
+from amsync.turns import Turns
 
 log = logging.getLogger("amsync.gateway")
 
@@ -83,8 +84,14 @@ class Gateway:
     """See the module's text."""
 
     def __init__(
-        self, bus: Bus, metrics: Metrics, policy: AccessPolicy, options: GatewayOptions
+        self,
+        bus: Bus,
+        metrics: Metrics,
+        policy: AccessPolicy,
+        options: GatewayOptions,
+        turns: Turns | None = None,
     ) -> None:
+        self._turns = turns or Turns()
         self.limits = options.limits
         self._bus, self._metrics, self._policy, self._options = bus, metrics, policy, options
         self._connections: dict[int, ClientConnection] = {}
@@ -110,6 +117,7 @@ class Gateway:
             stream=gateway_stream(options.prefix, options.incarnation),
             credit=self._credit,
             deliver=self._deliver,
+            turns=self._turns,
         )
         self._settings = SessionSettings(
             server_peer_id=options.server_peer_id,
@@ -307,7 +315,7 @@ class Gateway:
     def want_flush(self, connection: ClientConnection) -> None:
         """Flush a connection at the end of this loop turn."""
         if not self._to_flush:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._turns.soon(self._flush)
         self._to_flush.append(connection)
 
     def ended(self, connection: ClientConnection, reason: str) -> None:

@@ -17,12 +17,14 @@ from amsync.bus.port import START
 from amsync.errors import BusError, BusFull
 from amsync.metrics import Metrics
 from amsync.protocol.envelope import (
+    ITEM_BYTES,
+    Entry,
     Inbound,
     Progress,
     Stamped,
-    pack_inbound,
     unpack_outbound,
 )
+from amsync.turns import Routine, Turns
 
 log = logging.getLogger("amsync.gateway")
 
@@ -30,13 +32,13 @@ READ_BYTES = 8 * 1024 * 1024
 FULL_STREAM_WAIT_SECONDS = 0.02
 
 
-@dataclass
+@dataclass(slots=True)
 class _Outgoing:
     """What one shard is to get, and what it has got and not dealt with."""
 
     items: list[Inbound] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    packed: tuple[bytes, list[tuple[int, int]]] | None = None
+    packed: tuple[Entry, list[tuple[int, int]]] | None = None
     in_flight: deque[tuple[Position, list[tuple[int, int]]]] = field(default_factory=deque)
     epoch: int = 0
     sequence: int = 0
@@ -48,6 +50,7 @@ class Router:
     Args:
         credit: Called with (connection, bytes) when input was dealt with.
         deliver: Called with every item that comes back, but `Progress`.
+        turns: Of the loop; those of a bus in the same process, so that a message's way is short.
     """
 
     def __init__(
@@ -60,26 +63,35 @@ class Router:
         stream: str,
         credit: Callable[[int, int], None],
         deliver: Callable[[Stamped], None],
+        turns: Turns,
     ) -> None:
         self._bus, self._metrics, self._prefix = bus, metrics, prefix
         self._incarnation, self._stream = incarnation, stream
         self._credit, self._deliver = credit, deliver
         self._shards: dict[int, _Outgoing] = {}
         self._dirty: set[int] = set()
-        self._wake = asyncio.Event()
+        self._streams: dict[int, str] = {}
+        self._wake = Routine(turns, self._append_all)
         self._flushed = asyncio.Event()
+        self._reading = Routine(turns, self._read)
         self._reader = bus.reader()
+        self._reader.on_ready = self._reading.set
         self._reader.follow(stream, START)
         self._positions: dict[int, Position] = {}
 
     def forward(self, shard: int, item: Inbound, connection: int, size: int) -> None:
         """Send an item to a shard, behind everything sent there before."""
-        outgoing = self._shards.setdefault(shard, _Outgoing())
+        outgoing = self._shards.get(shard) or self._outgoing(shard)
         outgoing.items.append(item)
         if size:
             outgoing.sizes.append((connection, size))
         self._dirty.add(shard)
         self._wake.set()
+
+    def _outgoing(self, shard: int) -> _Outgoing:
+        self._streams[shard] = shard_stream(self._prefix, shard)
+        outgoing = self._shards[shard] = _Outgoing()
+        return outgoing
 
     async def flush(self) -> dict[int, Position]:
         """Wait until everything is appended; returns the last position of each shard."""
@@ -91,22 +103,19 @@ class Router:
     async def run(self) -> None:
         """Move items both ways until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._append_all())
-            group.create_task(self._read())
+            group.create_task(self._wake.run())
+            group.create_task(self._reading.run())
 
     async def _append_all(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            full = False
-            for shard in list(self._dirty):
-                full = not await self._append(shard) or full
-            if not self._dirty:
-                self._flushed.set()
-            if full:
-                # Connections stop being read as their own bounds are reached.
-                await asyncio.sleep(FULL_STREAM_WAIT_SECONDS)
-                self._wake.set()
+        full = False
+        for shard in list(self._dirty):
+            full = not await self._append(shard) or full
+        if not self._dirty:
+            self._flushed.set()
+        if full:
+            # Connections stop being read as their own bounds are reached.
+            await asyncio.sleep(FULL_STREAM_WAIT_SECONDS)
+            self._wake.set()
 
     async def _append(self, shard: int) -> bool:
         outgoing = self._shards[shard]
@@ -114,11 +123,12 @@ class Router:
             items, sizes = outgoing.items, outgoing.sizes
             outgoing.items, outgoing.sizes = [], []
             outgoing.sequence += 1
-            data = pack_inbound(self._incarnation, outgoing.sequence, time.time(), items)
-            outgoing.packed = (data, sizes)
-        data, sizes = outgoing.packed
+            size = ITEM_BYTES * len(items) + sum(size for _, size in sizes)
+            entry = Entry(self._incarnation, outgoing.sequence, time.time(), items, size_bytes=size)
+            outgoing.packed = (entry, sizes)
+        entry, sizes = outgoing.packed
         try:
-            position = await self._bus.append(shard_stream(self._prefix, shard), data)
+            position = await self._bus.append(self._streams[shard], entry)
         except BusFull:
             return False  # the packed entry is tried again, under its sequence
         outgoing.packed = None
@@ -132,22 +142,23 @@ class Router:
         return True
 
     async def _read(self) -> None:
-        while True:
-            for entry in await self._reader.read(READ_BYTES):
-                try:
-                    decoded = unpack_outbound(entry.data)
-                except BusError as error:
-                    self._metrics.count("bad_entries", "outbound")
-                    log.error("an entry of the bus is skipped", extra={"error": str(error)})
-                    continue
-                if decoded.unknown:
-                    self._metrics.count("unknown_items", "outbound")
-                for stamped in decoded.items:
-                    self._take(stamped)
-                await self._bus.trim(self._stream, entry.position)
+        for entry in self._reader.take(READ_BYTES):
+            try:
+                decoded = unpack_outbound(entry.data)
+            except BusError as error:
+                self._metrics.count("bad_entries", "outbound")
+                log.error("an entry of the bus is skipped", extra={"error": str(error)})
+                continue
+            if decoded.unknown:
+                self._metrics.count("unknown_items", "outbound")
+            for stamped in decoded.items:
+                self._take(stamped)
+            await self._bus.trim(self._stream, entry.position)
+        if self._reader.has_entries:
+            self._reading.set()
 
     def _take(self, stamped: Stamped) -> None:
-        outgoing = self._shards.setdefault(stamped.shard, _Outgoing())
+        outgoing = self._shards.get(stamped.shard) or self._outgoing(stamped.shard)
         if stamped.epoch < outgoing.epoch:
             self._metrics.count("items_of_old_epochs", "")
             return

@@ -31,8 +31,9 @@ from amsync.errors import (
 )
 from amsync.ids import DocumentId, shard_of
 from amsync.metrics import Metrics
-from amsync.protocol.envelope import Progress, Stamped, pack_outbound, unpack_inbound
+from amsync.protocol.envelope import ITEM_BYTES, Entry, Progress, Stamped, unpack_inbound
 from amsync.storage import RESCAN_SECONDS, DocumentChunks, Store, WalBatch
+from amsync.turns import Routine, Turns
 from amsync.worker.engine import NativeFactory, load_document
 from amsync.worker.ports import Effects, EngineDocument
 from amsync.worker.shard import Shard
@@ -83,6 +84,7 @@ class Worker:
         incarnation: Random, new for every start; stamps what is published.
         prefix: Of the stream names.
         gateway_stream: Turns a gateway's incarnation into the name of its stream.
+        turns: Of the loop; those of a bus in the same process.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Worker:
         incarnation: str,
         prefix: str,
         gateway_stream: Callable[[str], str],
+        turns: Turns | None = None,
     ) -> None:
         self._bus, self._store, self._metrics, self._options = bus, store, metrics, options
         self._incarnation, self._prefix = incarnation, prefix
@@ -102,12 +105,11 @@ class Worker:
         self._factory = NativeFactory()
         self._shards: dict[str, Shard] = {}
         self._by_number: dict[int, Shard] = {}
+        self._wake = Routine(turns or Turns(), self._work)
         self._reader = bus.reader()
+        self._reader.on_ready = self._wake.set
         self._inbox: deque[StreamEntry] = deque()
         self._results: deque[Callable[[dict[int, Effects], float], None]] = deque()
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
         self._stepped = asyncio.Event()
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="amsync-work")
         self._maintenance = ThreadPoolExecutor(1, thread_name_prefix="amsync-maintenance")
@@ -143,8 +145,7 @@ class Worker:
         """Work until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._read())
-                group.create_task(self._steps())
+                group.create_task(self._wake.run())
                 group.create_task(self._ticks())
                 group.create_task(self._checkpoints())
                 group.create_task(self._rescan())
@@ -161,21 +162,12 @@ class Worker:
 
     # -- steps
 
-    async def _read(self) -> None:
-        while True:
-            await self._room.wait()  # one batch ahead at the most: the bus holds the rest
-            entries = await self._reader.read(STEP_BYTES)
-            self._inbox.extend(entries)
-            self._room.clear()
-            self._wake.set()
-
-    async def _steps(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self._step(time.monotonic())
-            self._stepped.set()
-            await asyncio.sleep(0)  # sockets have a turn even if there was nothing to wait for
+    async def _work(self) -> None:
+        self._inbox.extend(self._reader.take(STEP_BYTES))
+        await self._step(time.monotonic())
+        self._stepped.set()
+        if self._reader.has_entries:
+            self._wake.set()  # behind a turn for the sockets
 
     async def _step(self, now: float) -> None:
         effects: dict[int, Effects] = {}
@@ -194,19 +186,25 @@ class Worker:
             shard.take(entry.position, decoded, self._effects(effects, shard), now)
             touched[shard] = None
             self._owed.setdefault(decoded.sender, {})[shard.number] = entry.position
-            self._owed_bytes += len(entry.data)
-        self._room.set()
+            self._owed_bytes += entry.size_bytes
+        if self._results:
+            self._take_results(effects, now)
+        for shard in touched:
+            shard.run(effects[shard.number], now)
+        await self._carry_out(effects)
+
+    def _take_results(self, effects: dict[int, Effects], now: float) -> None:
         until = time.monotonic() + STEP_SECONDS
         while self._results and time.monotonic() < until:
             self._results.popleft()(effects, now)
         if self._results:
             self._wake.set()
-        for shard in touched:
-            shard.run(effects[shard.number], now)
-        await self._carry_out(effects)
 
     def _effects(self, effects: dict[int, Effects], shard: Shard) -> Effects:
-        return effects.setdefault(shard.number, shard.effects())
+        known = effects.get(shard.number)
+        if known is None:
+            known = effects[shard.number] = shard.effects()
+        return known
 
     async def _carry_out(self, effects: dict[int, Effects]) -> None:
         for each in effects.values():
@@ -335,10 +333,11 @@ class Worker:
         for part in _parts(items):
             sequence = self._sequences.get(gateway, 0) + 1
             self._sequences[gateway] = sequence
-            data = pack_outbound(self._incarnation, sequence, time.time(), part)
+            size = sum(len(getattr(s.item, "data", b"")) + ITEM_BYTES for s in part)
+            entry = Entry(self._incarnation, sequence, time.time(), part, size_bytes=size)
             while True:
                 try:
-                    await self._bus.append(self._gateway_stream(gateway), data)
+                    await self._bus.append(self._gateway_stream(gateway), entry)
                     break
                 except BusFull:
                     await asyncio.sleep(FULL_STREAM_WAIT_SECONDS)

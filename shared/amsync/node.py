@@ -36,6 +36,7 @@ from amsync.protocol.access import Share
 from amsync.protocol.envelope import Reply
 from amsync.storage import Store, open_store
 from amsync.tls import TLSConfig
+from amsync.turns import Turns
 from amsync.version import __version__
 from amsync.worker.engine import AUTOMERGE_VERSION, NativeCodec, build_document, value_of
 from amsync.worker.worker import Worker, WorkerOptions
@@ -177,6 +178,7 @@ class Node:
             volume = self.store.volume
             incarnation = uuid.uuid4().hex
             self._bus = MemoryBus()
+            turns = Turns()
             self._policy = AccessPolicy(parse_share(self.options.share), self.metrics)
             worker_options = replace(self.options.worker, auto_create=self.options.auto_create_docs)
             self._worker = Worker(
@@ -187,6 +189,7 @@ class Node:
                 incarnation=incarnation,
                 prefix=PREFIX,
                 gateway_stream=partial(gateway_stream, PREFIX),
+                turns=turns,
             )
             for shard, epoch in (await asyncio.to_thread(_claim_shards, self.store)).items():
                 self._worker.open_shard(shard, epoch)
@@ -206,6 +209,7 @@ class Node:
                     incarnation=incarnation,
                     tls=tls,
                 ),
+                turns,
             )
             self._main = asyncio.create_task(self._run(), name="amsync")
             await asyncio.sleep(0)

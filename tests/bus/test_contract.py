@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from amsync.bus import Bus, MemoryBus, Position, Reader, gateway_stream, shard_stream
+from amsync.bus import Bus, MemoryBus, Parcel, Position, Reader, gateway_stream, shard_stream
 from amsync.bus.port import START
 from amsync.errors import BusError, BusFull
 
@@ -24,7 +24,29 @@ async def memory_bus() -> AsyncIterator[Bus]:
     await bus.close()
 
 
-IMPLEMENTATIONS: list[OpenBus] = [memory_bus]
+@asynccontextmanager
+async def packing_memory_bus() -> AsyncIterator[Bus]:
+    bus = MemoryBus(stream_bytes=BOUND, packs=True)
+    yield bus
+    await bus.close()
+
+
+IMPLEMENTATIONS: list[OpenBus] = [memory_bus, packing_memory_bus]
+
+
+class Letter:
+    """A parcel."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.size_bytes = len(text)
+
+    def pack(self) -> bytes:
+        return self.text
+
+
+def opened(data: bytes | Parcel) -> bytes:
+    return data if isinstance(data, bytes) else data.pack()
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, ids=lambda open_bus: open_bus.__name__)
@@ -50,7 +72,7 @@ async def read(reader: Reader, count: int) -> list[bytes]:
     found: list[bytes] = []
     async with asyncio.timeout(SECONDS):
         while len(found) < count:
-            found += [entry.data for entry in await reader.read(EVERYTHING)]
+            found += [opened(entry.data) for entry in await reader.read(EVERYTHING)]
     return found
 
 
@@ -413,3 +435,67 @@ def test_two_memory_buses_are_two_clusters() -> None:
 def test_stream_names_hold_their_slot_together() -> None:
     assert shard_stream("amsync", 17) == "{amsync:s17}:in"
     assert gateway_stream("amsync", "abc") == "{amsync:gabc}:out"
+
+
+def test_parcels_are_read_with_their_content(with_bus: WithBus) -> None:
+    async def scenario(bus: Bus) -> None:
+        reader = bus.reader()
+        reader.follow("s", START)
+
+        await bus.append("s", Letter(b"one"))
+        await bus.append("s", b"two")
+
+        assert await read(reader, 2) == [b"one", b"two"]
+
+    with_bus(scenario)
+
+
+def test_parcels_count_with_their_size(with_bus: WithBus) -> None:
+    async def scenario(bus: Bus) -> None:
+        position = await bus.append("s", Letter(bytes(BOUND // 2)))
+        await bus.append("s", Letter(bytes(BOUND // 2)))
+        with pytest.raises(BusFull):
+            await bus.append("s", Letter(b"x"))
+
+        await bus.trim("s", position)
+
+        await bus.append("s", Letter(b"x"))
+
+    with_bus(scenario)
+
+
+def test_who_takes_is_told_when_there_is_something(with_bus: WithBus) -> None:
+    async def scenario(bus: Bus) -> None:
+        reader, ready = bus.reader(), asyncio.Event()
+        reader.on_ready = ready.set
+        reader.follow("s", START)
+        assert not reader.take(EVERYTHING)
+        assert not reader.has_entries
+
+        await bus.append("s", b"1")
+        await bus.append("s", b"22")
+        async with asyncio.timeout(SECONDS):
+            await ready.wait()
+            taken: list[bytes] = []
+            while len(taken) < 2:
+                taken += [opened(entry.data) for entry in reader.take(1)]
+                await asyncio.sleep(0)
+
+        assert taken == [b"1", b"22"]
+        assert not reader.has_entries
+
+    with_bus(scenario)
+
+
+def test_who_takes_is_told_of_the_end(with_bus: WithBus) -> None:
+    async def scenario(bus: Bus) -> None:
+        reader, ready = bus.reader(), asyncio.Event()
+        reader.on_ready = ready.set
+
+        await bus.close()
+
+        assert ready.is_set()
+        with pytest.raises(BusError):
+            reader.take(EVERYTHING)
+
+    with_bus(scenario)

@@ -2,7 +2,7 @@
 
 Driven by hand, without asyncio: `Worker._step` with all that it calls, `_tick`, `_checkpoint`,
 `_load`; `Gateway`'s handling of connections and effects, `Router._append` and `_take`. Replaced:
-the loops around them (`Worker._read`, `_steps`, `_ticks`; `Router._append_all`, `_read`;
+the loops around them (`Worker._work`, `_ticks`; `Router._append_all`, `_read`;
 `Gateway._ticks`, `drain`), threads, sockets and the access policy. Store and bus are the real
 ones; a commit takes time before it begins, and once more before it is known.
 """
@@ -31,6 +31,7 @@ from amsync.metrics import Metrics
 from amsync.protocol.access import Access, Grant
 from amsync.protocol.envelope import Call, SyncIn, UnavailableOut, unpack_outbound
 from amsync.storage import LoadedDocument, Store, WalBatch, open_store
+from amsync.turns import Routine
 from amsync.worker.engine import NativeCodec, NativeFactory
 from amsync.worker.ports import Effects, EngineBroken, EngineDocument, EngineOutcome
 from amsync.worker.shard import Shard
@@ -106,13 +107,10 @@ class CountingMetrics:
 
 
 class Hook:
-    """Stands for an `asyncio.Event` whose waiter is replaced by a call."""
+    """Stands for a `Routine` whose work is replaced by a call."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self.set = call
-
-    def clear(self) -> None:
-        pass
 
 
 class WatchedDocument:
@@ -204,8 +202,8 @@ class SimulatedWorker(Worker):
         self._is_due = self.is_stepping = False
         self.in_threads = 0
         self._factory = WatchedFactory(server.engines)
-        self._wake = cast(asyncio.Event, Hook(self.awaken))
-        self._reader.on_ready = self.awaken  # type: ignore[attr-defined]
+        self._wake = cast(Routine, Hook(self.awaken))
+        self._reader.on_ready = self.awaken
         for number in range(server.store.volume.shard_count):
             self.open_shard(number, 1)
 
@@ -429,8 +427,8 @@ class SimulatedGateway(Gateway):
             ),
         )
         self._asks = cast(asyncio.TaskGroup, SimpleNamespace(create_task=self._in_background))
-        self._router._wake = cast(asyncio.Event, Hook(self._append_soon))
-        self._router._reader.on_ready = self._read_soon  # type: ignore[attr-defined]
+        self._router._wake = cast(Routine, Hook(self._append_soon))
+        self._router._reader.on_ready = self._read_soon
         forward = self._router.forward
 
         def watched(shard: int, item: Any, connection: int, size: int) -> None:
@@ -541,7 +539,7 @@ class Server:
             segment_bytes=plan.segment_bytes,
             new_uuid=lambda: uuid.UUID(int=random.getrandbits(128), version=4),
         )
-        self.bus = MemoryBus(plan.stream_bytes)
+        self.bus = MemoryBus(plan.stream_bytes, packs=True)
         names = [f"gateway{number}" for number in range(plan.gateways)]
         self.gateways = [SimulatedGateway(self, name) for name in names]
         self.worker = SimulatedWorker(self, names)

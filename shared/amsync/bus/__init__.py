@@ -1,11 +1,20 @@
 """The streams between gateways and workers: one port, and an implementation in memory."""
 
 from amsync.bus.memory import MemoryBus
-from amsync.bus.port import Bus, Position, Reader, StreamEntry, gateway_stream, shard_stream
+from amsync.bus.port import (
+    Bus,
+    Parcel,
+    Position,
+    Reader,
+    StreamEntry,
+    gateway_stream,
+    shard_stream,
+)
 
 __all__ = [
     "Bus",
     "MemoryBus",
+    "Parcel",
     "Position",
     "Reader",
     "StreamEntry",

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from amsync.bus.port import START, Position, StreamEntry
+from amsync.bus.port import START, Parcel, Position, StreamEntry
 from amsync.errors import BusError, BusFull
 
 STREAM_BYTES = 64 * 1024 * 1024
@@ -62,11 +62,16 @@ class MemoryReader:
         taken: list[StreamEntry] = []
         size = 0
         while self._queue:
-            size += len(self._queue[0].data)
+            size += self._queue[0].size_bytes
             if taken and size > max_bytes:
                 break
             taken.append(self._queue.popleft())
         return taken
+
+    @property
+    def has_entries(self) -> bool:
+        """There is something to take."""
+        return bool(self._queue)
 
 
 class MemoryStreams:
@@ -79,17 +84,21 @@ class MemoryStreams:
 
     def open(self, name: str) -> _Stream:
         """The stream of that name, made when missing."""
-        return self._streams.setdefault(name, _Stream())
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = _Stream()
+        return stream
 
-    def append(self, name: str, data: bytes) -> Position:
+    def append(self, name: str, data: bytes | Parcel) -> Position:
         """Add an entry and hand it to the readers. Raises BusFull."""
         stream = self.open(name)
-        if stream.entries and stream.bytes + len(data) > self._stream_bytes:
+        size = len(data) if isinstance(data, bytes) else data.size_bytes
+        if stream.entries and stream.bytes + size > self._stream_bytes:
             raise BusFull(f"stream {name} holds {stream.bytes} bytes, allowed {self._stream_bytes}")
         self._last += 1
-        entry = StreamEntry(name, (0, self._last), data)
+        entry = StreamEntry(name, (0, self._last), data, size)
         stream.entries.append(entry)
-        stream.bytes += len(data)
+        stream.bytes += size
         for reader in stream.readers:
             reader.push(entry)
         return entry.position
@@ -98,7 +107,7 @@ class MemoryStreams:
         """Forget entries up to and including a position."""
         stream = self.open(name)
         while stream.entries and stream.entries[0].position <= through:
-            stream.bytes -= len(stream.entries.popleft().data)
+            stream.bytes -= stream.entries.popleft().size_bytes
 
     def delete(self, name: str) -> None:
         """Forget a stream's entries; its readers keep what they have queued, and go on."""
@@ -122,12 +131,17 @@ class _WaitingReader(MemoryReader):
 
     def wake(self) -> None:
         self._ready.set()
+        self.on_ready()
+
+    def take(self, max_bytes: int) -> list[StreamEntry]:
+        """What can be read now, possibly nothing. Raises BusError when the bus is closed."""
+        if self._bus.closed:
+            raise BusError("the bus is closed")
+        return super().take(max_bytes)
 
     async def read(self, max_bytes: int) -> Sequence[StreamEntry]:
         """Wait for something to read. Raises BusError when the bus is closed."""
         while True:
-            if self._bus.closed:
-                raise BusError("the bus is closed")
             taken = self.take(max_bytes)
             if taken:
                 return taken
@@ -136,10 +150,14 @@ class _WaitingReader(MemoryReader):
 
 
 class MemoryBus:
-    """`Bus` for one process and one event loop."""
+    """`Bus` for one process and one event loop.
 
-    def __init__(self, stream_bytes: int = STREAM_BYTES) -> None:
+    Parcels are handed on as they are, unless `packs`: then as bytes, as between processes.
+    """
+
+    def __init__(self, stream_bytes: int = STREAM_BYTES, *, packs: bool = False) -> None:
         self.streams = MemoryStreams(stream_bytes)
+        self._packs = packs
         self.closed = False
         self._epoch = uuid.uuid4().hex
         self._readers: list[_WaitingReader] = []
@@ -149,10 +167,12 @@ class MemoryBus:
         """Never changes: these streams are lost only together with the process."""
         return self._epoch
 
-    async def append(self, stream: str, data: bytes) -> Position:
+    async def append(self, stream: str, data: bytes | Parcel) -> Position:
         """Add an entry. Raises BusFull, or BusError when closed."""
         if self.closed:
             raise BusError("the bus is closed")
+        if self._packs and not isinstance(data, bytes):
+            data = data.pack()
         return self.streams.append(stream, data)
 
     def reader(self) -> _WaitingReader:

@@ -13,9 +13,24 @@ Guarantees, held by every implementation and tested by one contract suite:
   random text that is then another one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+
+class Parcel(Protocol):
+    """An entry that is put into bytes only when it leaves the process.
+
+    It is shared between its writer and its readers, who must not change it.
+    """
+
+    @property
+    def size_bytes(self) -> int:
+        """What it counts for in the bounds of streams and reads."""
+
+    def pack(self) -> bytes:
+        """The entry in bytes."""
+
 
 Position = tuple[int, int]
 """Where an entry stands in its stream; grows; (0, 0) is before the first."""
@@ -25,15 +40,23 @@ START: Position = (0, 0)
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One entry as read."""
+    """One entry as read: bytes, or what was appended if it never left the process."""
 
     stream: str
     position: Position
-    data: bytes
+    data: "bytes | Parcel"
+    size_bytes: int
 
 
 class Reader(Protocol):
-    """Reads several streams for one consumer."""
+    """Reads several streams for one consumer, who either waits in `read`, or uses `take`.
+
+    Attributes:
+        on_ready: For `take`: called on the loop when an entry has come, or the bus was closed.
+            Must neither raise nor take; what had come before it was set is not reported.
+    """
+
+    on_ready: Callable[[], None]
 
     def follow(self, stream: str, after: Position) -> None:
         """Read a stream, from the first entry behind `after`; again for a stream to rewind."""
@@ -48,6 +71,13 @@ class Reader(Protocol):
         Raises BusError when the bus was closed or is out of reach.
         """
 
+    def take(self, max_bytes: int) -> Sequence[StreamEntry]:
+        """What `read` would return now, or nothing. Raises BusError when closed."""
+
+    @property
+    def has_entries(self) -> bool:
+        """There is something to take."""
+
 
 class Bus(Protocol):
     """See the module's text for what holds."""
@@ -56,7 +86,7 @@ class Bus(Protocol):
     def cluster_epoch(self) -> str:
         """Changes when the bus has lost its streams."""
 
-    async def append(self, stream: str, data: bytes) -> Position:
+    async def append(self, stream: str, data: bytes | Parcel) -> Position:
         """Add an entry.
 
         Raises:

@@ -12,7 +12,7 @@ bus is ours, so a malformed entry is a defect and raises.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import msgpack
 
@@ -20,6 +20,9 @@ from amsync.errors import BusError
 from amsync.ids import DocumentId
 
 VERSION = 1
+
+ITEM_BYTES = 64
+"""About what an item takes besides its data, for bounds."""
 
 
 class _Item:
@@ -284,17 +287,31 @@ def _pack_item(item: Inbound | Outbound) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One decoded stream element.
+    """One stream element: as decoded, or one that never left the process.
 
     `written_at` is in seconds since 1970 of the sender's clock; `unknown` counts the items of
-    kinds that we don't know.
+    kinds that we don't know; `size_bytes` is an estimate, for bounds, 0 for a decoded one.
     """
 
     sender: str
     sequence: int
     written_at: float
     items: list[Any]
-    unknown: int
+    unknown: int = 0
+    size_bytes: int = 0
+
+    def pack(self) -> bytes:
+        """The element in bytes."""
+        if self.items and isinstance(self.items[0], Stamped):
+            return pack_outbound(self.sender, self.sequence, self.written_at, self.items)
+        return pack_inbound(self.sender, self.sequence, self.written_at, self.items)
+
+
+class Packable(Protocol):
+    """What knows how to become an entry's bytes: an `Entry`, for one."""
+
+    def pack(self) -> bytes:
+        """The bytes."""
 
 
 def _pack(sender: str, sequence: int, written_at: float, items: list[Any]) -> bytes:
@@ -336,13 +353,15 @@ def pack_inbound(sender: str, sequence: int, written_at: float, items: Sequence[
     return _pack(sender, sequence, written_at, [_pack_item(item) for item in items])
 
 
-def unpack_inbound(data: bytes) -> Entry:
-    """Unpack what `pack_inbound` made, or a newer version of it.
+def unpack_inbound(data: bytes | Packable) -> Entry:
+    """Unpack what `pack_inbound` made, or a newer version of it; an `Entry` is one already.
 
     Raises:
         BusError: It is not an entry.
     """
-    return _unpack(data, _make_inbound)
+    if isinstance(data, Entry):
+        return data
+    return _unpack(data if isinstance(data, bytes) else data.pack(), _make_inbound)
 
 
 def pack_outbound(sender: str, sequence: int, written_at: float, items: Sequence[Stamped]) -> bytes:
@@ -351,10 +370,12 @@ def pack_outbound(sender: str, sequence: int, written_at: float, items: Sequence
     return _pack(sender, sequence, written_at, packed)
 
 
-def unpack_outbound(data: bytes) -> Entry:
+def unpack_outbound(data: bytes | Packable) -> Entry:
     """Unpack what `pack_outbound` made, or a newer version of it; items are `Stamped`.
 
     Raises:
         BusError: It is not an entry.
     """
-    return _unpack(data, _make_outbound)
+    if isinstance(data, Entry):
+        return data
+    return _unpack(data if isinstance(data, bytes) else data.pack(), _make_outbound)
