@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from amsync.ids import DocumentId
 from amsync.protocol.envelope import Inbound
+from amsync.values import cheap
 
 
 class CloseReason(enum.Enum):
@@ -41,6 +42,7 @@ class CloseReason(enum.Enum):
         return str(self.value[2])
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class Send:
     """Put a frame on the socket: `shared` + the connection's target suffix.
@@ -53,6 +55,7 @@ class Send:
     droppable: bool = False
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class Forward:
     """Put an item into a shard's stream. `size` counts against the connection's inbound bound."""

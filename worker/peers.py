@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from amsync.errors import StorageError
 from amsync.protocol.access import Access
 from amsync.protocol.envelope import AccessIn, Call, Close, Greet, SyncIn, UnavailableIn
+from amsync.values import cheap
 from amsync.worker.ports import Address
 
 OFFER_SECONDS = 10.0
@@ -147,6 +148,7 @@ class LoadRetry:
 DocumentItem = SyncIn | UnavailableIn | AccessIn | Greet | Close | Call
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """An item in the inbox."""

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from amsync.values import cheap
+
 
 class Parcel(Protocol):
     """An entry that is put into bytes only when it leaves the process.
@@ -38,6 +40,7 @@ Position = tuple[int, int]
 START: Position = (0, 0)
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
     """One entry as read: bytes, or what was appended if it never left the process."""

@@ -18,6 +18,7 @@ import msgpack
 
 from amsync.errors import BusError
 from amsync.ids import DocumentId
+from amsync.values import cheap
 
 VERSION = 1
 
@@ -53,6 +54,7 @@ class Close(_Item):
     connection: int
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class SyncIn(_Item):
     """A sync or request message. `access` was decided at the gateway, as was `may_create`."""
@@ -75,6 +77,7 @@ class UnavailableIn(_Item):
     document_id: DocumentId
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class EphemeralIn(_Item):
     """A broadcast; `target_id` names one peer of the document, or None for all."""
@@ -152,6 +155,7 @@ class Call(_Item):
     payload: bytes
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class SyncOut(_Item):
     """One sync message for many connections.
@@ -177,6 +181,7 @@ class UnavailableOut(_Item):
     document_id: DocumentId
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class EphemeralOut(_Item):
     """A broadcast for these connections; `sender_id` made it."""
@@ -260,6 +265,7 @@ Addressed = SyncOut | UnavailableOut | EphemeralOut | HeadsOut | SubscribeOut
 """Outbound items that go to a list of connections."""
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class Stamped:
     """An outbound item with the shard and the lease epoch under which it was made."""
@@ -285,6 +291,7 @@ def _pack_item(item: Inbound | Outbound) -> list[Any]:
     return [item.KIND, *[getattr(item, name) for name in _NAMES[type(item)]]]
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One stream element: as decoded, or one that never left the process.

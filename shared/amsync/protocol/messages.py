@@ -9,6 +9,8 @@ Source: automerge-repo network/messages.ts and websocket messages.ts; PROTOCOL 2
 
 from dataclasses import dataclass
 
+from amsync.values import cheap
+
 PROTOCOL_VERSION = "1"
 
 Spelling = str | bytes
@@ -40,6 +42,7 @@ class PeerError:
     message: str
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class Sync:
     """A sync message for one document; `request` if the sender has nothing and looks for it."""
@@ -58,6 +61,7 @@ class DocUnavailable:
     document_id: Spelling
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class Ephemeral:
     """A broadcast that is never stored. `count` grows per (sender, session) over all documents."""

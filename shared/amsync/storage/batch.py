@@ -11,8 +11,10 @@ import msgpack
 
 from amsync.errors import InvalidDocumentId, StorageError
 from amsync.ids import DocumentId, parse_document_id
+from amsync.values import cheap
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class DocumentChunks:
     """New self-contained chunks of one document, in an order in which they can be loaded.
@@ -61,6 +63,7 @@ class Tombstone:
     document_id: DocumentId
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class WalBatch:
     """Everything that one group commit makes durable together, or not at all.
