@@ -1,8 +1,11 @@
 """One socket: HTTP before the upgrade, WebSocket frames after it, bounds in both directions.
 
-websockets' sans-IO `ServerProtocol` parses and does everything unusual; frames out are built
-here, because all receivers of a message share their body. Knows nothing of documents: binary
-messages go to `ConnectionHost.received`, and what happens next is the gateway's business.
+websockets' sans-IO `ServerProtocol` shakes hands. After that, whole messages of one binary frame
+are taken here, and so are frames out, because all receivers of a message share their body. All
+else (control frames, fragments, parts of frames, whatever is wrong) goes to a parser of the
+library that is made for it, and let go when nothing of it is left: it takes more memory than all
+the rest of a connection. Knows nothing of documents: binary messages go to
+`ConnectionHost.received`, and what happens next is the gateway's business.
 
 Bounds: input is read only while the host allows it; output beyond `outbound_bytes` ends the
 connection (a client that reads too slowly would hold memory of ours), and droppable frames are
@@ -10,7 +13,6 @@ dropped from a quarter of it on.
 """
 
 import asyncio
-import logging
 import time
 from typing import Protocol, cast
 
@@ -18,21 +20,23 @@ from websockets.exceptions import InvalidState
 from websockets.frames import BINARY, CONT, TEXT, Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
+from websockets.protocol import Protocol as WebSocket
 from websockets.server import ServerProtocol
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a wheel without compiled parts
+    from websockets.utils import apply_mask
+
 from amsync.gateway.effects import CloseReason
+from amsync.gateway.frames import Parser, frame_head, silent
 from amsync.gateway.limits import Limits
 from amsync.gateway.session import PeerSession
 
 JOIN_BYTES = 128 * 1024
 JOINED_LARGE_BODY_BYTES = 64 * 1024
 CLOSE_SECONDS = 5.0
-
-# The library logs every connection; our own counters and logs do that.
-_silent = logging.getLogger("amsync.websockets")
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
-_silent.setLevel(logging.CRITICAL)
+PING = b"\x89\x00"
 
 
 class ConnectionHost(Protocol):
@@ -62,17 +66,34 @@ class ConnectionHost(Protocol):
         """The socket is gone; the last call."""
 
 
-def _frame_head(length: int) -> bytes:
-    """Header of a final, unmasked binary frame."""
-    if length < 126:
-        return bytes((0x82, length))
-    if length < 1 << 16:
-        return b"\x82\x7e" + length.to_bytes(2, "big")
-    return b"\x82\x7f" + length.to_bytes(8, "big")
-
-
 class ClientConnection(asyncio.Protocol):
     """One client's socket; see the module's text."""
+
+    __slots__ = (
+        "_closing",
+        "_handshake",
+        "_host",
+        "_is_first",
+        "_largest_unsent",
+        "_limits",
+        "_loop",
+        "_max_bytes",
+        "_out",
+        "_out_bytes",
+        "_parser",
+        "_paused",
+        "_sent_bytes",
+        "_taken_bytes",
+        "_transport",
+        "address",
+        "close_reason",
+        "connected_at",
+        "heard_at",
+        "number",
+        "pinged_at",
+        "session",
+        "uncredited_bytes",
+    )
 
     def __init__(self, host: ConnectionHost, number: int) -> None:
         self.number = number
@@ -85,10 +106,12 @@ class ClientConnection(asyncio.Protocol):
         self.close_reason = ""
         self._host = host
         self._limits = host.limits
-        self._protocol = ServerProtocol(max_size=JOIN_BYTES, logger=_silent)
+        self._max_bytes = JOIN_BYTES
+        self._handshake: ServerProtocol | None = ServerProtocol(max_size=JOIN_BYTES, logger=silent)
+        self._is_first = True
+        self._parser: Parser | None = None
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        self._fragments: bytearray | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._sent_bytes = 0
@@ -110,15 +133,31 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes have come in; any of them shows that the client lives."""
         self.heard_at = time.monotonic()
-        if self._closing and self.session is None:
+        if self._parser is None and self._handshake is None and not self._closing:
+            taken = self._take_messages(data)
+            if taken == len(data):
+                return
+            data = data[taken:]
+        if self._handshake is not None:
+            if not self._closing or self.session is not None:
+                self._shake_hands(data)
             return
-        self._protocol.receive_data(data)
-        self._process()
+        parser = self._parser_of_all_else()
+        parser.feed(data)
+        self._process(parser.websocket)
+        if parser.is_spent and not self._closing:
+            self._parser = None
 
     def eof_received(self) -> bool:
         """asyncio: the client has ended its side."""
-        self._protocol.receive_eof()
-        self._process()
+        if self._parser is None and self._handshake is None and not self._closing:
+            self._closing = True  # no fault, although it said nothing: processes just die
+            self.close_reason = "lost"
+            self.flush()
+            return False
+        websocket = self._websocket()
+        websocket.receive_eof()
+        self._process(websocket)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -129,22 +168,70 @@ class ClientConnection(asyncio.Protocol):
 
     # -- in
 
-    def _process(self) -> None:
-        for event in self._protocol.events_received():
+    def _take_messages(self, data: bytes) -> int:
+        """Take whole messages of one frame; returns where something else begins.
+
+        In the same words as the library: final, no reserved bit, binary, masked, not too long.
+        """
+        start, end = 0, len(data)
+        while start + 6 <= end and data[start] == 0x82:
+            length = data[start + 1] - 0x80
+            if length < 0:
+                break
+            body = start + 6
+            if length == 126:
+                body = start + 8
+                length = int.from_bytes(data[start + 2 : start + 4], "big")
+            elif length == 127:
+                break
+            stop = body + length
+            if stop > end or length > self._max_bytes:
+                break
+            message = apply_mask(data[body:stop], data[body - 4 : body])
+            start = stop
+            self._host.received(self, message)
+            if self._closing:
+                break
+        return start
+
+    def _parser_of_all_else(self) -> Parser:
+        if self._parser is None:
+            self._parser = Parser(self._max_bytes)
+        return self._parser
+
+    def _websocket(self) -> WebSocket:
+        """The library's view of the connection, with everything that it has to remember."""
+        return self._handshake or self._parser_of_all_else().websocket
+
+    def _shake_hands(self, data: bytes) -> None:
+        assert self._handshake is not None
+        # Only then it is certain that nothing but the request has gone into the library.
+        alone = self._is_first and data.find(b"\r\n\r\n") == len(data) - 4
+        self._is_first = False
+        self._handshake.receive_data(data)
+        self._process(self._handshake)
+        if alone and self.session is not None and not self._closing:
+            self._handshake = None
+
+    def _process(self, websocket: WebSocket) -> None:
+        for event in websocket.events_received():
             if isinstance(event, Request):
                 self._request(event)
             elif isinstance(event, Frame):
                 self._frame(event)
-        if self._protocol.handshake_exc is not None and self.session is None:
+        handshake = self._handshake
+        if handshake is not None and handshake.handshake_exc is not None and self.session is None:
             self._bad_request()
-        self._write_control()
+        self._write_control(websocket)
 
     def _request(self, request: Request) -> None:
+        assert self._handshake is not None
+        early = self._handshake.data_to_send()  # pongs for what came together with the request
         response = self._host.answer(self, request)
         if response is None:
-            response = self._protocol.accept(request)
-        self._protocol.send_response(response)
-        self._write_raw(self._protocol.data_to_send())  # before answers to what is behind it
+            response = self._handshake.accept(request)
+        self._handshake.send_response(response)
+        self._write_raw([*self._handshake.data_to_send(), *early])
         if response.status_code == 101:
             self.session = self._host.upgraded(self)
         else:
@@ -157,30 +244,39 @@ class ClientConnection(asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
-        pending = self._protocol.data_to_send()
+        assert self._handshake is not None
+        pending = self._handshake.data_to_send()
         if not any(pending):
-            pending = [self._protocol.reject(400, "Bad request\n").serialize(), b""]
+            pending = [self._handshake.reject(400, "Bad request\n").serialize(), b""]
         self._write_raw(pending)
 
     def _frame(self, frame: Frame) -> None:
         if self._closing:
             return
-        if frame.opcode is BINARY:
-            if frame.fin:
-                self._host.received(self, bytes(frame.data))
-            else:
-                self._fragments = bytearray(frame.data)
-        elif frame.opcode is CONT and self._fragments is not None:
-            self._fragments += frame.data
-            if frame.fin:
-                message, self._fragments = bytes(self._fragments), None
-                self._host.received(self, message)
+        if frame.opcode is BINARY and frame.fin:
+            self._host.received(self, bytes(frame.data))
+        elif frame.opcode in (BINARY, CONT):
+            self._fragment(frame)
         elif frame.opcode is TEXT:
             self._host.received_text(self)
 
+    def _fragment(self, frame: Frame) -> None:
+        parser = self._parser_of_all_else()  # also for what came in one packet with the request
+        if frame.opcode is BINARY:
+            parser.fragments = bytearray(frame.data)
+        elif parser.fragments is not None:
+            parser.fragments += frame.data
+            if frame.fin:
+                message, parser.fragments = bytes(parser.fragments), None
+                self._host.received(self, message)
+
     def allow_large_messages(self) -> None:
         """The client has joined: lift the bound from a join's to `max_frame_bytes`."""
-        self._protocol.max_message_size = self._limits.max_frame_bytes
+        self._max_bytes = self._limits.max_frame_bytes
+        if self._handshake is not None:
+            self._handshake.max_message_size = self._max_bytes
+        if self._parser is not None:
+            self._parser.websocket.max_message_size = self._max_bytes
 
     def throttle(self, *, pause: bool) -> None:
         """Stop or go on reading the socket."""
@@ -227,9 +323,9 @@ class ClientConnection(asyncio.Protocol):
         if not self._out:
             self._host.want_flush(self)
         if len(shared) >= JOINED_LARGE_BODY_BYTES:
-            self._out += (_frame_head(length), shared, suffix)
+            self._out += (frame_head(length), shared, suffix)
         else:
-            self._out.append(b"".join((_frame_head(length), shared, suffix)))
+            self._out.append(b"".join((frame_head(length), shared, suffix)))
         self._out_bytes += length + 10
         self._sent_bytes += length + 10
         self._largest_unsent = max(self._largest_unsent, length)
@@ -237,8 +333,11 @@ class ClientConnection(asyncio.Protocol):
 
     def note_progress(self, now: float) -> None:
         """Output that the network has taken is a sign of life too: a pong waits behind it."""
-        taken = self._sent_bytes - self.unsent_bytes
-        if taken > self._taken_bytes and self.unsent_bytes:
+        if self._taken_bytes == self._sent_bytes:
+            return
+        unsent = self.unsent_bytes
+        taken = self._sent_bytes - unsent
+        if taken > self._taken_bytes and unsent:
             self.heard_at = now
         self._taken_bytes = taken
 
@@ -255,11 +354,9 @@ class ClientConnection(asyncio.Protocol):
     def ping(self, now: float) -> None:
         """Ask for a sign of life."""
         self.pinged_at = now
-        try:
-            self._protocol.send_ping(b"")
-        except InvalidState:
-            return
-        self._write_control()
+        if not self._closing:
+            self.flush()
+            self._write_raw([PING])
 
     def close(self, reason: CloseReason) -> None:
         """Close after what is queued; the socket is cut if the client doesn't answer."""
@@ -268,14 +365,15 @@ class ClientConnection(asyncio.Protocol):
         self.close_reason = reason.label
         self.flush()
         self._closing = True
+        websocket = self._websocket()
         try:
-            if self._protocol.state is OPEN:
-                self._protocol.send_close(reason.code, reason.text)
+            if websocket.state is OPEN:
+                websocket.send_close(reason.code, reason.text)
             elif self._transport is not None:
                 self._transport.close()
         except InvalidState:
             pass
-        self._write_control()
+        self._write_control(websocket)
         if reason is CloseReason.HANDSHAKE_TIMEOUT and self._transport is not None:
             self._transport.close()  # who didn't join in time won't answer in time either
         self._loop.call_later(CLOSE_SECONDS, self.abort, reason.label)
@@ -287,17 +385,17 @@ class ClientConnection(asyncio.Protocol):
             self.close_reason = self.close_reason or reason
             self._transport.abort()
 
-    def _write_control(self) -> None:
+    def _write_control(self, websocket: WebSocket) -> None:
         """Write what the library wants to say: handshake, pongs, close frames."""
-        writes = self._protocol.data_to_send()
+        writes = websocket.data_to_send()
         if writes:
             self.flush()
             self._write_raw(writes)
-        if self._protocol.close_expected() and self._protocol.close_rcvd is not None:
+        if websocket.close_expected() and websocket.close_rcvd is not None:
             self.close_reason = self.close_reason or "client"
-        if self._protocol.parser_exc is not None and not self._closing and self.session:
+        if websocket.parser_exc is not None and not self._closing and self.session:
             # The end of the stream without a close frame is no fault: processes just die.
-            vanished = isinstance(self._protocol.parser_exc, EOFError)
+            vanished = isinstance(websocket.parser_exc, EOFError)
             self._closing = True
             self.close_reason = self.close_reason or ("lost" if vanished else "protocol_error")
             self._loop.call_later(CLOSE_SECONDS, self.abort, self.close_reason)
