@@ -469,3 +469,20 @@ def test_what_we_emit_is_what_strict_decoders_take(kind: str) -> None:
     message = decoder.decode()
     check(message)
     assert list(message)[-1] == "targetId"
+
+
+@given(
+    st.text(max_size=300),
+    st.one_of(st.text(max_size=100), st.binary(max_size=70)),
+    st.sampled_from([0, 1, 23, 24, 255, 256, 65_535, 65_536, 70_000]),
+    st.text(max_size=300),
+)
+def test_spliced_sync_message_is_what_cbor2_makes_of_it(
+    sender: str, document: str | bytes, length: int, target: str
+) -> None:
+    data = b"d" * length
+    fields = {"type": "sync", "senderId": sender, "documentId": document, "data": data}
+
+    spliced = codec.encode_sync(sender, document, data) + codec.target_suffix(target)
+
+    assert spliced == cbor2.dumps({**fields, "targetId": target})

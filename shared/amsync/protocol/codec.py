@@ -15,6 +15,7 @@ JavaScript as a BigInt).
 import io
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import cbor2
@@ -282,7 +283,25 @@ def encode_error(sender_id: str, message: str, *, has_target: bool) -> bytes:
 
 def encode_sync(sender_id: str, document_id: Spelling, data: bytes) -> bytes:
     """A sync message; `data` must not be empty (JavaScript's sender would throw)."""
-    return _shared({"type": "sync", "senderId": sender_id, "documentId": document_id, "data": data})
+    return b"".join((_before_data(sender_id, document_id), _byte_string_head(len(data)), data))
+
+
+@lru_cache(1024)
+def _before_data(sender_id: str, document_id: Spelling) -> bytes:
+    fields = {"type": "sync", "senderId": sender_id, "documentId": document_id, "data": b""}
+    return _shared(fields)[:-1]
+
+
+def _byte_string_head(length: int) -> bytes:
+    if length < 24:
+        return bytes((0x40 + length,))
+    width = 1 if length < 1 << 8 else 2 if length < 1 << 16 else 4 if length < 1 << 32 else 8
+    return bytes((0x57 + width.bit_length(),)) + length.to_bytes(width, "big")
+
+
+def byte_string(data: bytes) -> bytes:
+    """A definite, untagged byte string with the shortest head."""
+    return _byte_string_head(len(data)) + data
 
 
 def encode_doc_unavailable(sender_id: str, document_id: Spelling) -> bytes:

@@ -82,6 +82,7 @@ class WalWriter:
         self._path: Path | None = None
         self._file: WritableFile | None = None
         self._size = 0
+        self._salt = b""
 
     def append(self, batches: Sequence[WalBatch]) -> Path:
         """Make batches durable with one write and one fsync; return the segment they are in.
@@ -101,7 +102,9 @@ class WalWriter:
                 self._path = self._directory / f"{self._number:08d}{SEGMENT_SUFFIX}"
             path = self._path
             assert path is not None
-            salt = _salt(path)
+            if fresh:
+                self._salt = _salt(path)
+            salt = self._salt
             data = b"".join(_frame(payload, salt) for payload in payloads)
             if fresh:
                 data = _header(salt) + data
