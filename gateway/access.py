@@ -100,13 +100,14 @@ class AccessPolicy:
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._of_peers: dict[str, _Place] = {}
         self._generation = 0
+        self._constant = grant_of(share) if isinstance(share, Share) else None
         self.is_constant = isinstance(share, Share)
         self.may_announce = share is Share.ANNOUNCE or not isinstance(share, Share)
 
     def decide(self, peer_id: str, document_id: DocumentId) -> Grant | None:
         """What is known now, or None: then `ask`."""
-        if isinstance(self._share, Share):
-            return grant_of(self._share)
+        if self._constant is not None:
+            return self._constant
         grant = self._remembered.get((peer_id, document_id))
         return grant if grant is not None and grant.expires_at > self._clock() else None
 

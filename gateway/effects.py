@@ -58,11 +58,15 @@ class Send:
 @cheap
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Put an item into a shard's stream. `size` counts against the connection's inbound bound."""
+    """Put an item into a shard's stream. `size` counts against the connection's inbound bound.
+
+    One that `may_wait` may go together with what comes a moment later.
+    """
 
     shard: int
     item: Inbound
     size: int
+    may_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from amsync.gateway.effects import (
 )
 from amsync.gateway.http import is_own_origin, page, refuse_request, response
 from amsync.gateway.limits import Creations, Limits
-from amsync.gateway.outbound import encode
+from amsync.gateway.outbound import MESSAGE_TYPES, encode, is_droppable
 from amsync.gateway.router import Router
 from amsync.gateway.session import PeerSession, SessionSettings
 from amsync.ids import DocumentId
@@ -107,6 +107,7 @@ class Gateway:
         self._draining = False
         self._hurried = asyncio.Event()
         self._one_ended = asyncio.Event()
+        self._came_in: dict[str, tuple[list[float], list[float]]] = {}
         self._server: asyncio.Server | None = None
         self._asks: asyncio.TaskGroup | None = None
         self._router = Router(
@@ -301,10 +302,22 @@ class Gateway:
         if session is None:
             return
         kind = session.receive(data, self._now())
-        self._metrics.messages.inc(kind, "in")
-        self._metrics.message_bytes.inc(kind, "in", by=len(data))
+        cells = self._came_in.get(kind)
+        if cells is None:
+            cells = self._came_in[kind] = (
+                self._metrics.messages.cell(kind, "in"),
+                self._metrics.message_bytes.cell(kind, "in"),
+            )
+        cells[0][0] += 1
+        cells[1][0] += len(data)
         self._carry_out(connection)
-        self._throttle(connection)
+        if (
+            connection.uncredited_bytes + session.queued_bytes > self.limits.inbound_bytes
+            or self._held_bytes > self.limits.gateway_inbound_bytes
+            or self._all_paused
+            or connection.is_paused
+        ):
+            self._throttle(connection)
 
     def received_text(self, connection: ClientConnection) -> None:
         """Refuse a text frame."""
@@ -343,12 +356,13 @@ class Gateway:
         assert session is not None
         for effect in session.take_effects():
             match effect:
+                case Forward():
+                    size = effect.size
+                    connection.uncredited_bytes += size
+                    self._held_bytes += size
+                    self._router.forward(effect.shard, effect.item, connection.number, size)
                 case Send():
                     self._send(connection, session, effect)
-                case Forward():
-                    connection.uncredited_bytes += effect.size
-                    self._held_bytes += effect.size
-                    self._router.forward(effect.shard, effect.item, connection.number, effect.size)
                 case Ask():
                     assert self._asks is not None
                     self._asks.create_task(self._ask(connection, effect.documents))
@@ -421,19 +435,31 @@ class Gateway:
     def _deliver_to_many(
         self, item: SyncOut | UnavailableOut | EphemeralOut | HeadsOut | SubscribeOut
     ) -> None:
-        shared: bytes | None = None
+        shared = encode(item, self._options.server_peer_id)
+        droppable = is_droppable(item)
+        sent = size = 0
         for number in item.connections:
             connection = self._connections.get(number)
             if connection is None or connection.session is None:
                 continue
-            shared = shared or encode(item, self._options.server_peer_id)
+            session = connection.session
             try:
-                connection.session.deliver(item, shared)
-                self._carry_out(connection)
+                own = session.deliver(item, shared)
+                if own is None:
+                    continue
+                if connection.send(own, session.target_suffix, droppable=droppable):
+                    sent += 1
+                    size += len(own)
+                else:
+                    self._metrics.count("unsent", MESSAGE_TYPES[type(item)])
             except Exception:
                 self._internal_error(connection, "deliver")
-        if isinstance(item, SyncOut) and item.edited_at and shared is not None:
-            self._metrics.edit_to_peer_seconds.observe(max(0.0, time.time() - item.edited_at))
+        if sent:
+            kind = MESSAGE_TYPES[type(item)]
+            self._metrics.messages.inc(kind, "out", by=sent)
+            self._metrics.message_bytes.inc(kind, "out", by=size)
+            if isinstance(item, SyncOut) and item.edited_at:
+                self._metrics.edit_to_peer_seconds.observe(max(0.0, time.time() - item.edited_at))
 
     def _internal_error(self, connection: ClientConnection, where: str) -> None:
         """A defect of ours: one connection pays for it, not all of them."""

@@ -20,6 +20,11 @@ MESSAGE_TYPES: dict[type, str] = {
 }
 
 
+def is_droppable(item: Addressed) -> bool:
+    """Broadcasts are the first to go when a client reads too slowly, and nothing else is."""
+    return isinstance(item, EphemeralOut)
+
+
 def encode(item: Addressed, server_peer_id: str, spelling: Spelling | None = None) -> bytes:
     """Encode an item; `spelling` is the client's own for the document, None the canonical one."""
     match item:

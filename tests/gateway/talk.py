@@ -6,7 +6,7 @@ import cbor2
 
 from amsync.gateway.effects import Count, Forward, Send
 from amsync.gateway.limits import Creations, Limits
-from amsync.gateway.outbound import encode
+from amsync.gateway.outbound import MESSAGE_TYPES, encode, is_droppable
 from amsync.gateway.session import PeerSession, SessionSettings
 from amsync.ids import (
     DocumentId,
@@ -91,8 +91,11 @@ class Talk:
         return self.session.take_effects()
 
     def deliver(self, item: Any) -> list[Any]:
-        self.session.deliver(item, encode(item, "server"))
-        return self.session.take_effects()
+        shared = self.session.deliver(item, encode(item, "server"))
+        assert not self.session.take_effects()
+        return (
+            [] if shared is None else [Send(MESSAGE_TYPES[type(item)], shared, is_droppable(item))]
+        )
 
     def offered(self, *documents: DocumentId, shard: int = SHARD) -> list[Any]:
         self.session.offered(shard, Offer(7, documents))

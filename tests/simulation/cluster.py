@@ -95,7 +95,11 @@ class CountingMetrics:
         self._oracle = oracle
         self.refusals = SimpleNamespace(inc=lambda reason: oracle.count_event("refusals", reason))
         nothing = SimpleNamespace(
-            inc=lambda *_, **__: None, dec=lambda: None, set=lambda _: None, observe=lambda _: None
+            cell=lambda *_: [0.0],
+            inc=lambda *_, **__: None,
+            dec=lambda: None,
+            set=lambda _: None,
+            observe=lambda _: None,
         )
         self._nothing = nothing
 
