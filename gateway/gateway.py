@@ -360,7 +360,9 @@ class Gateway:
                     size = effect.size
                     connection.uncredited_bytes += size
                     self._held_bytes += size
-                    self._router.forward(effect.shard, effect.item, connection.number, size)
+                    self._router.forward(
+                        effect.shard, effect.item, connection.number, size, effect.may_wait
+                    )
                 case Send():
                     self._send(connection, session, effect)
                 case Ask():

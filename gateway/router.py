@@ -30,6 +30,8 @@ log = logging.getLogger("amsync.gateway")
 
 READ_BYTES = 8 * 1024 * 1024
 FULL_STREAM_WAIT_SECONDS = 0.02
+GATHER_SECONDS = 0.05
+"""So long answers wait for others and for the next edit: each wake of a worker costs far more."""
 
 
 @dataclass(slots=True)
@@ -73,29 +75,48 @@ class Router:
         self._streams: dict[int, str] = {}
         self._wake = Routine(turns, self._append_all)
         self._flushed = asyncio.Event()
+        self._is_waiting = False
         self._reading = Routine(turns, self._read)
         self._reader = bus.reader()
         self._reader.on_ready = self._reading.set
         self._reader.follow(stream, START)
         self._positions: dict[int, Position] = {}
 
-    def forward(self, shard: int, item: Inbound, connection: int, size: int) -> None:
-        """Send an item to a shard, behind everything sent there before."""
+    def forward(
+        self, shard: int, item: Inbound, connection: int, size: int, may_wait: bool = False
+    ) -> None:
+        """Send an item to a shard, behind everything sent there before.
+
+        One that `may_wait` is sent with the next one that may not, or a moment later.
+        """
         outgoing = self._shards.get(shard) or self._outgoing(shard)
         outgoing.items.append(item)
         if size:
             outgoing.sizes.append((connection, size))
         self._dirty.add(shard)
-        self._wake.set()
+        if not may_wait:
+            self._wake.set()
+        elif not self._is_waiting:
+            self._is_waiting = True
+            self._later(GATHER_SECONDS, self._gathered)
+
+    def _gathered(self) -> None:
+        self._is_waiting = False
+        if self._dirty:
+            self._wake.set()
 
     def _outgoing(self, shard: int) -> _Outgoing:
         self._streams[shard] = shard_stream(self._prefix, shard)
         outgoing = self._shards[shard] = _Outgoing()
         return outgoing
 
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, call)
+
     async def flush(self) -> dict[int, Position]:
         """Wait until everything is appended; returns the last position of each shard."""
         while self._dirty:
+            self._wake.set()
             self._flushed.clear()
             await self._flushed.wait()
         return dict(self._positions)

@@ -433,12 +433,13 @@ class SimulatedGateway(Gateway):
         self._asks = cast(asyncio.TaskGroup, SimpleNamespace(create_task=self._in_background))
         self._router._wake = cast(Routine, Hook(self._append_soon))
         self._router._reader.on_ready = self._read_soon
+        self._router._later = server.later  # type: ignore[method-assign]
         forward = self._router.forward
 
-        def watched(shard: int, item: Any, connection: int, size: int) -> None:
+        def watched(shard: int, item: Any, connection: int, size: int, *waits: bool) -> None:
             if isinstance(item, SyncIn):
                 cast(SimulatedConnection, self._connections[connection]).forwarded(item)
-            forward(shard, item, connection, size)
+            forward(shard, item, connection, size, *waits)
 
         self._router.forward = watched  # type: ignore[method-assign]
         self._appends = self._reads = False

@@ -1,0 +1,87 @@
+"""What the router leaves to wait, and for what."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from amsync.bus import MemoryBus, Reader, gateway_stream, shard_stream
+from amsync.bus.port import START
+from amsync.gateway.router import Router
+from amsync.metrics import Metrics
+from amsync.protocol.envelope import Close, unpack_inbound
+from amsync.turns import Turns
+
+SHARD = 3
+
+
+def run(scenario: Callable[[Router, Reader], Awaitable[None]]) -> None:
+    async def main() -> None:
+        bus = MemoryBus()
+        router = Router(
+            bus,
+            Metrics(),
+            prefix="p",
+            incarnation="g",
+            stream=gateway_stream("p", "g"),
+            credit=lambda _number, _size: None,
+            deliver=lambda _stamped: None,
+            turns=Turns(),
+        )
+        reader = bus.reader()
+        reader.follow(shard_stream("p", SHARD), START)
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            running = group.create_task(router.run())
+            await pass_turns()
+            await scenario(router, reader)
+            running.cancel()
+
+    asyncio.run(main())
+
+
+async def pass_turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def came(reader: Reader) -> list[list[int]]:
+    entries = [unpack_inbound(entry.data) for entry in reader.take(1 << 20)]
+    return [[item.connection for item in entry.items] for entry in entries]
+
+
+def test_what_may_wait_goes_with_what_may_not_and_in_order() -> None:
+    async def scenario(router: Router, reader: Reader) -> None:
+        router.forward(SHARD, Close(1), 1, 10, True)
+        await pass_turns()
+        assert came(reader) == []
+
+        router.forward(SHARD, Close(2), 2, 10)
+        router.forward(SHARD, Close(3), 3, 10, True)
+        await pass_turns()
+
+        assert came(reader) == [[1, 2, 3]]
+
+    run(scenario)
+
+
+def test_what_may_wait_goes_by_itself_after_a_moment() -> None:
+    async def scenario(router: Router, reader: Reader) -> None:
+        for number in (1, 2):
+            router.forward(SHARD, Close(number), number, 10, True)
+
+        assert [e.connection for e in unpack_inbound((await reader.read(1))[0].data).items] == [
+            1,
+            2,
+        ]
+
+    run(scenario)
+
+
+def test_flush_waits_for_nothing() -> None:
+    async def scenario(router: Router, reader: Reader) -> None:
+        router.forward(SHARD, Close(1), 1, 10, True)
+
+        positions = await router.flush()
+
+        assert set(positions) == {SHARD}
+        assert came(reader) == [[1]]
+
+    run(scenario)
