@@ -41,6 +41,9 @@ class RemoteHeadsTable:
 
     def subscribe(self, address: Address, storage_ids: Iterable[str]) -> list[str]:
         """Add subscriptions; returns the storage ids that nobody had subscribed to before."""
+        storage_ids = tuple(storage_ids)
+        if not storage_ids:
+            return []
         mine = self.subscriptions.setdefault(address, set())
         fresh = []
         for storage_id in storage_ids:

@@ -50,6 +50,9 @@ MAX_CLOCK_AHEAD_MS = 24 * 3600 * 1000
 """A report from further in the future would mute its storage id until then."""
 
 
+_NOTHING: Iterator[DocumentId] = iter(())
+
+
 @dataclass(slots=True)
 class Connection:
     """A connection as this shard knows it."""
@@ -60,11 +63,25 @@ class Connection:
     storage_id: str | None
     wants_announcements: bool
     documents: set[DocumentId] = field(default_factory=set)
-    listed: Iterator[DocumentId] = field(default_factory=lambda: iter(()))
-    to_offer: deque[DocumentId] = field(default_factory=deque)
-    unanswered: set[DocumentId] = field(default_factory=set)
+    listed: Iterator[DocumentId] = _NOTHING
+    to_offer: deque[DocumentId] | None = None
+    unanswered: set[DocumentId] | frozenset[DocumentId] = frozenset()
     offer_open: bool = False
     offered_at: float = 0.0
+
+    def offer(self, document_id: DocumentId) -> None:
+        """Have it told of a document, behind those it is to be told of already."""
+        if self.to_offer is None:  # most connections never need one, and it takes 760 bytes
+            self.to_offer = deque()
+        self.to_offer.append(document_id)
+
+    def await_answer(self, document_id: DocumentId) -> None:
+        """It has been greeted with this document."""
+        self.unanswered = {*self.unanswered, document_id}
+
+    def has_answered(self, document_id: DocumentId) -> None:
+        """It has spoken of this document, or won't be asked."""
+        self.unanswered = self.unanswered - {document_id}
 
 
 class Shard:
@@ -227,7 +244,7 @@ class Shard:
                 document.reload(effects)
             for connection in self.connections.values():
                 if connection.wants_announcements:
-                    connection.to_offer.append(document_id)
+                    connection.offer(document_id)
                     self._offer_more(connection, effects, now)
 
     def compacted(self, document_id: DocumentId, snapshot: bytes, heads: Sequence[bytes]) -> None:
@@ -259,7 +276,7 @@ class Shard:
                 self._drop(document_id, document)
         for connection in self.connections.values():
             if connection.unanswered and now - connection.offered_at > OFFER_TIMEOUT_SECONDS:
-                connection.unanswered.clear()
+                connection.unanswered = frozenset()
                 self._offer_more(connection, effects, now)
         self.run(effects, now)
 
@@ -331,7 +348,7 @@ class Shard:
         if isinstance(item, SyncIn | Greet):
             self._join(connection, item.document_id)
         if isinstance(item, Greet):
-            connection.unanswered.add(item.document_id)
+            connection.await_answer(item.document_id)
         if isinstance(item, AccessIn) and item.access > Access.NONE:
             self._rejoin(connection, item.document_id)
         if item.document_id in self.documents:
@@ -423,7 +440,7 @@ class Shard:
         now: float,
     ) -> None:
         if connection.unanswered and not isinstance(item, Greet):
-            connection.unanswered.discard(item.document_id)
+            connection.has_answered(item.document_id)
             self._offer_more(connection, effects, now)
 
     def _guarded(
@@ -451,13 +468,18 @@ class Shard:
             effects.created.add(document.document_id)
             for connection in self.connections.values():
                 if connection.wants_announcements:
-                    connection.to_offer.append(document.document_id)
+                    connection.offer(document.document_id)
                     self._offer_more(connection, effects, now)
-        passed_over, document.not_greeted = document.not_greeted, []
-        for address in passed_over:
-            if address in self.connections:
-                self.connections[address].unanswered.discard(document.document_id)
-                self._offer_more(self.connections[address], effects, now)
+        if document.not_greeted:
+            passed_over, document.not_greeted = document.not_greeted, []
+            for address in passed_over:
+                if address in self.connections:
+                    self.connections[address].has_answered(document.document_id)
+                    self._offer_more(self.connections[address], effects, now)
+        if document.peer_heads:
+            self._observed(document, effects, now)
+
+    def _observed(self, document: DocumentSynchronizer, effects: Effects, now: float) -> None:
         seen, document.peer_heads = document.peer_heads, []
         for peer, heads in seen:
             if peer.storage_id is None:

@@ -153,6 +153,7 @@ def trims_the_stream_before_it_is_read(patch: Patch) -> None:
 @plant
 def keeps_the_peer_state_across_a_reconnect(patch: Patch) -> None:
     opened, admit = Shard._open, DocumentSynchronizer._admit
+    admitted: dict[int, set[tuple[int, int]]] = {}
 
     def open_with_old_number(self: Any, address: Any, item: Any, effects: Any) -> None:
         opened(self, address, item, effects)
@@ -165,7 +166,7 @@ def keeps_the_peer_state_across_a_reconnect(patch: Patch) -> None:
         self._numbers.pop(peer.number, None)
 
     def admit_once(self: Any, peer: Peer, *, reset: bool) -> None:
-        known = self.__dict__.setdefault("planted", set())
+        known = admitted.setdefault(id(self), set())
         key = (id(self._engine), peer.number)
         if key in known and not reset:
             peer.in_engine = True

@@ -326,7 +326,7 @@ def test_calls_of_a_document_that_fails_unexpectedly_are_answered_and_late_resul
         raise RuntimeError("a defect")
 
     with monkeypatch.context() as patch:
-        patch.setattr(document, "run", fail)
+        patch.setattr(type(document), "run", fail)
         net.give(Call(10, "get", document_id, b""))
     assert document.state is State.BLOCKED
     for _ in range(60):
