@@ -105,6 +105,7 @@ class Worker:
         self._factory = NativeFactory()
         self._shards: dict[str, Shard] = {}
         self._by_number: dict[int, Shard] = {}
+        self._streams: dict[int, str] = {}
         self._wake = Routine(turns or Turns(), self._work)
         self._reader = bus.reader()
         self._reader.on_ready = self._wake.set
@@ -139,6 +140,7 @@ class Worker:
         )
         stream = shard_stream(self._prefix, number)
         self._shards[stream] = self._by_number[number] = shard
+        self._streams[number] = stream
         self._reader.follow(stream, START)
 
     async def run(self) -> None:
@@ -307,8 +309,9 @@ class Worker:
                 outbound.setdefault(gateway, []).extend(items)
         for number in effects:
             settled = self._by_number[number].settled()
-            await self._bus.trim(shard_stream(self._prefix, number), settled)
-            self._settled[number] = settled
+            if settled != self._settled.get(number):
+                await self._bus.trim(self._streams[number], settled)
+                self._settled[number] = settled
         if self._owed_bytes >= PROGRESS_BYTES:
             self._owed_bytes = 0
             for gateway in self._owed:
@@ -496,6 +499,8 @@ class Worker:
             self._list_soon()
         documents, size = 0, 0
         for shard in self._by_number.values():
+            if not shard.documents and not shard.connections:
+                continue  # of 64 shards a small server uses few
             shard.tick(self._effects(effects, shard), now)
             documents += len(shard.documents)
             size += sum(document.size_bytes() for document in shard.documents.values())
