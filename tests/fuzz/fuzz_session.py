@@ -12,10 +12,11 @@ import cbor2
 
 from amsync.gateway.effects import Ask, CloseSocket, Forward, Joined, Send
 from amsync.gateway.limits import Creations, Limits
-from amsync.gateway.outbound import encode
+from amsync.gateway.outbound import MESSAGE_TYPES, encode
 from amsync.gateway.session import PeerSession, SessionSettings
 from amsync.ids import DocumentId
 from amsync.protocol.access import Access, Grant
+from amsync.protocol.codec import decode
 from amsync.protocol.envelope import (
     Addressed,
     Close,
@@ -24,11 +25,13 @@ from amsync.protocol.envelope import (
     Offer,
     Open,
     SubscribeOut,
+    SyncIn,
     SyncOut,
     UnavailableOut,
     pack_inbound,
     unpack_inbound,
 )
+from amsync.protocol.messages import Sync
 
 DOCUMENTS = [
     DocumentId("4NMNnkMhL8jXrdJ9jamS58PAVdXu"),
@@ -86,11 +89,7 @@ class Harness:
         for effect in self.session.take_effects():
             match effect:
                 case Send(kind=kind, shared=shared):
-                    assert not self.ended
-                    assert not self.closed or kind == "error"
-                    sent = cbor2.loads(shared + self.session.target_suffix)
-                    assert sent["type"] == kind
-                    assert None not in sent.values()
+                    self.check_sent(kind, shared)
                 case Forward(shard=shard, item=item):
                     assert 0 <= shard < SHARDS
                     unpacked = unpack_inbound(pack_inbound("g", 1, 0.0, [item])).items[0]
@@ -114,6 +113,24 @@ class Harness:
                     pass
         assert self.session.queued_bytes >= 0
 
+    def check_sent(self, kind: str, shared: bytes) -> None:
+        assert not self.ended
+        assert not self.closed or kind == "error"
+        sent = cbor2.loads(shared + self.session.target_suffix)
+        assert sent["type"] == kind
+        assert None not in sent.values()
+
+    def receive(self, frame: bytes) -> None:
+        """A sync message means what the decoder reads, whoever has read it."""
+        self.session.receive(frame, self.now)
+        for effect in self.session._effects:
+            if isinstance(effect, Forward) and isinstance(effect.item, SyncIn) and effect.size:
+                message = decode(frame)
+                assert isinstance(message, Sync)
+                assert message.sender_id == self.session.peer_id
+                assert effect.item.data == message.data
+                assert effect.item.is_request == message.is_request
+
     def decide(self, choice: int) -> None:
         if self.asked:
             grant = Grant(Access(choice % 3), bool(choice & 4), self.now + (choice >> 3))
@@ -132,7 +149,9 @@ class Harness:
                 item = HeadsOut([7], document_id, "other-storage", ["head"], kind)
             case _:
                 item = SubscribeOut([7], ["add"], [])
-        self.session.deliver(item, encode(item, "server"))
+        shared = self.session.deliver(item, encode(item, "server"))
+        if shared is not None:
+            self.check_sent(MESSAGE_TYPES[type(item)], shared)
 
     def end(self) -> None:
         self.session.disconnected()
@@ -149,7 +168,7 @@ def one_input(data: bytes) -> None:
         match script.byte() % 8:
             case 0:
                 length = int.from_bytes(script.take(2), "big")
-                harness.session.receive(script.take(length), harness.now)
+                harness.receive(script.take(length))
             case 1:
                 harness.session.receive_text()
             case 2:
