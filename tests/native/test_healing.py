@@ -1,4 +1,4 @@
-"""Peers of three generations come to equal heads whatever was lost, in a bounded number of messages.
+"""Peers of three generations come to equal heads, whatever was lost, in a bounded exchange.
 
 Losses are repaired as the protocol asks (PROTOCOL 5.7): after an inbound loss the peer's state is
 renewed with a reset, after an outbound one it is renewed and greeted, or the peer connects again.
