@@ -20,6 +20,9 @@ AUTOMERGE_VERSION = _automerge.__version__
 CHUNK_MAGIC = b"\x85\x6f\x4a\x83"
 """Every automerge chunk begins with it."""
 
+DOCUMENT_KIND = b"\0"
+"""The byte after magic and checksum in a chunk that is a saved document."""
+
 
 def _translated(call: Callable[[], T]) -> T:
     try:
@@ -37,17 +40,46 @@ def _translated(call: Callable[[], T]) -> T:
 class NativeDocument:
     """`EngineDocument` over the binding."""
 
+    __slots__ = ("_document",)
+
     def __init__(self, document: _automerge.Document) -> None:
         self._document = document
-        self.heads = document.heads
-        self.missing_sidecar = document.missing_sidecar
-        self.rebase = document.rebase
-        self.change_count = document.change_count
-        self.size_bytes = document.size_bytes
-        self.add_peer = document.add_peer
-        self.remove_peer = document.remove_peer
-        self.set_read_only = document.set_read_only
-        self.reset_peer = document.reset_peer
+
+    def heads(self) -> list[bytes]:
+        """See the binding."""
+        return self._document.heads()
+
+    def change_count(self) -> int:
+        """See the binding."""
+        return self._document.change_count()
+
+    def size_bytes(self) -> int:
+        """See the binding."""
+        return self._document.size_bytes()
+
+    def add_peer(self, peer: int, *, read_only: bool = False, track_heads: bool = False) -> None:
+        """See the binding."""
+        self._document.add_peer(peer, read_only=read_only, track_heads=track_heads)
+
+    def remove_peer(self, peer: int) -> None:
+        """See the binding."""
+        self._document.remove_peer(peer)
+
+    def set_read_only(self, peer: int, read_only: bool) -> None:
+        """See the binding."""
+        self._document.set_read_only(peer, read_only)
+
+    def reset_peer(self, peer: int) -> None:
+        """See the binding."""
+        self._document.reset_peer(peer)
+
+    def rebase(self, snapshot: bytes, heads: Sequence[bytes]) -> bool:
+        """See the binding. Raises EngineBroken."""
+        return _translated(lambda: self._document.rebase(snapshot, heads))
+
+    def missing_sidecar(self) -> bytes | None:
+        """See the binding."""
+        return self._document.missing_sidecar()
 
     def sync(
         self,
@@ -123,6 +155,18 @@ def build_document(data: object) -> bytes:
 
 class NativeCodec:
     """`ChunkCodec` of the store over the binding."""
+
+    def is_snapshot(self, blob: bytes) -> bool:
+        """Tell whether a blob is one saved document and nothing else, by its header."""
+        if not blob.startswith(CHUNK_MAGIC) or blob[8:9] != DOCUMENT_KIND:
+            return False
+        length, shift, at = 0, 0, 9
+        for byte in blob[9:19]:
+            length |= (byte & 0x7F) << shift
+            shift, at = shift + 7, at + 1
+            if byte < 0x80:
+                return len(blob) == at + length
+        return False
 
     def inspect(self, blob: bytes) -> ChunkInfo:
         """Heads and counts of one blob. Raises InvalidDocument if any part of it doesn't load."""

@@ -42,6 +42,8 @@ class EngineOutcome(Protocol):
     @property
     def is_frozen(self) -> bool: ...
     @property
+    def sidecar(self) -> bytes | None: ...
+    @property
     def peer_heads(self) -> list[tuple[int, list[bytes]]]: ...
     @property
     def faults(self) -> Sequence[EngineFault]: ...
@@ -129,6 +131,8 @@ class Effects:
     created: set[DocumentId] = field(default_factory=set)
     """Documents that are stored from this step on, if their chunks become durable."""
     failures: list[tuple[DocumentId, BaseException]] = field(default_factory=list)
+    sidecars: list[tuple[DocumentId, bytes]] = field(default_factory=list)
+    """What to keep beside the chunks, when there is time; nothing depends on it."""
 
     def send(self, gateway: str, item: Outbound) -> None:
         """Publish an item after the commit."""

@@ -472,7 +472,9 @@ class DocumentSynchronizer:
     def _change_role(self, peer: Peer, access: int, effects: Effects, now: float) -> None:
         if peer.access == Access.NONE:
             peer.access = access
-            if not self.deleted:
+            # One that is not listened to is greeted when it is (`_forgiven`): what it answered
+            # now would be lost.
+            if not self.deleted and now >= peer.silenced_until:
                 self._admit(peer, reset=True)
                 self._sync([], [peer.number], (), effects, now)
         elif self._listening.change_role(self._engine, peer, access):
@@ -532,6 +534,8 @@ class DocumentSynchronizer:
         elif outcome.chunks:
             effects.chunks[self.document_id] += [*self._unsaved, *outcome.chunks]
             self._unsaved = []
+        if outcome.sidecar is not None:
+            effects.sidecars.append((self.document_id, outcome.sidecar))
         for fault in outcome.faults:
             self._fault(fault.peer, fault.reason, effects, now)
         for number, heads in outcome.peer_heads:

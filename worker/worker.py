@@ -56,6 +56,9 @@ PROBE_BYTES = (64 * 1024, 128 * 1024 * 1024)
 CALM_SECONDS = 60.0
 """A failure after so long a time of good commits is a new one."""
 
+SIDECAR_BYTES = 64 * 1024 * 1024
+"""Sidecars that wait for the next checkpoint to be written, at the most."""
+
 BEHIND_SECONDS = 0.1
 FULL_STREAM_WAIT_SECONDS = 0.02
 
@@ -73,7 +76,7 @@ class WorkerOptions:
     document_bytes: int = 1024 * 1024 * 1024
     compaction_bytes: int = 256 * 1024 * 1024
     idle_seconds: float = 30.0
-    checkpoint_seconds: float = 10.0
+    checkpoint_seconds: float = 60.0
     threads: int = 4
 
 
@@ -115,6 +118,8 @@ class Worker:
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="amsync-work")
         self._maintenance = ThreadPoolExecutor(1, thread_name_prefix="amsync-maintenance")
         self._touched: set[DocumentId] = set()
+        self._sidecars: dict[DocumentId, bytes] = {}
+        self._sidecar_bytes = 0
         self._sequences: dict[str, int] = {}
         self._owed: dict[str, dict[int, Position]] = {}
         self._owed_bytes = 0
@@ -220,6 +225,10 @@ class Worker:
                     exc_info=failure,
                 )
             self._start_jobs(each)
+            for document_id, sidecar in each.sidecars:
+                if self._sidecar_bytes < SIDECAR_BYTES:  # else it is made when it is missed
+                    self._sidecars[document_id] = sidecar
+                    self._sidecar_bytes += len(sidecar)
         changes = tuple(
             DocumentChunks(each.shard, each.epoch, document_id, tuple(chunks))
             for each in effects.values()
@@ -561,6 +570,7 @@ class Worker:
         and they are refused when checkpoints are late.
         """
         started = time.monotonic()
+        self.keep_sidecars()
         self._checkpoint_failed = _failed(self._store.checkpoint, self._metrics, "checkpoint")
         if self._checkpoint_failed:
             return touched
@@ -570,6 +580,18 @@ class Worker:
         while left and budget > 0 and not self._store.checkpoint_due():
             budget -= self._compact(left.pop())
         return left
+
+    def keep_sidecars(self) -> None:
+        """Write what is to be found beside documents that came as a whole. Blocking.
+
+        They are caches, and named after the bytes that they belong to: before or after these is
+        the same.
+        """
+        while self._sidecars:
+            with contextlib.suppress(KeyError):  # another thread was faster
+                document_id, sidecar = self._sidecars.popitem()
+                self._store.keep_sidecar(document_id, sidecar)
+        self._sidecar_bytes = 0
 
     def _compact(self, document_id: DocumentId) -> int:
         """In a thread: merge a document's files if that is due; tell how many bytes they had.

@@ -85,6 +85,10 @@ class Outcome:
         """Messages of the batch that were dealt with: all, but for `only_light`."""
 
     @property
+    def sidecar(self) -> bytes | None:
+        """Of the saved document with which the document began in this call, if it deserves one."""
+
+    @property
     def is_frozen(self) -> bool:
         """After `only_light`: a peer that takes only single changes waits for some that must be
         taken out of the saved document first; a `sync` without `only_light` does that."""

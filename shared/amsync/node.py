@@ -306,6 +306,8 @@ class Node:
             self._policy.close()
         if self._bus is not None:
             await self._bus.close()
+        if self._worker is not None:
+            await asyncio.to_thread(self._worker.keep_sidecars)
         if self.store is not None:
             try:
                 await asyncio.to_thread(self.store.close)

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import cbor2
 
+import amsync.storage.compaction as compaction
 import amsync.worker.worker as worker_module
 from amsync.bus import MemoryBus, gateway_stream
 from amsync.gateway.connection import ClientConnection
@@ -82,10 +83,15 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
         time=lambda: EPOCH_SECONDS + clock.now, monotonic=lambda: clock.now
     )
     worker.load_document = load_watched
+    limits = compaction.LEAST_INCREMENTAL_BYTES, compaction.MAX_CHEAP_FILES
+    compaction.LEAST_INCREMENTAL_BYTES = compaction.MAX_CHEAP_FILES = (
+        1  # else never in so short a time
+    )
     try:
         yield
     finally:
         worker.asyncio, worker.time, worker.load_document = real
+        compaction.LEAST_INCREMENTAL_BYTES, compaction.MAX_CHEAP_FILES = limits
 
 
 class CountingMetrics:

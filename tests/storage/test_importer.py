@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from amsync.storage import Store
+from amsync.storage.compaction import LEAST_INCREMENTAL_BYTES
 from support.fakecodec import make_chunk
 from support.memfs import MemoryFileSystem
 
@@ -43,7 +44,7 @@ def test_a_second_start_takes_nothing_in_again(
 ) -> None:
     memory.put(FLAT, make_chunk(b"r"))
     store = open_memory()
-    commit(store, changes({ONE: [b"a"]}))
+    commit(store, changes({ONE: [b"a" * LEAST_INCREMENTAL_BYTES]}))
     store.checkpoint()
     assert store.compact_if_due(ONE)
     store.close()

@@ -9,6 +9,7 @@ import pytest
 
 from amsync.errors import DocumentDeleted, StorageError, StorageFull, VolumeBusy
 from amsync.storage import Position, Snapshot, WalBatch
+from amsync.storage.compaction import LEAST_INCREMENTAL_BYTES
 from amsync.storage.files import path_exists
 from support.fakecodec import FakeCodec, bodies_of, make_chunk, make_snapshot
 from support.memfs import KEEP_EVERYTHING, MachineDown, MemoryFileSystem
@@ -17,6 +18,7 @@ from .conftest import ROOT, OpenStore
 from .shapes import bodies, changes, commit, document, tombstone
 
 ONE, TWO = document(1), document(2)
+MANY = [b"a" * LEAST_INCREMENTAL_BYTES, b"b"]
 
 
 def folder(memory: MemoryFileSystem) -> dict[str, bytes]:
@@ -263,7 +265,7 @@ def test_compaction_merges_files_and_keeps_later_ones(
 ) -> None:
     store = open_memory()
     assert not store.compact_if_due(ONE)
-    for body in (b"a", b"b"):
+    for body in MANY:
         commit(store, changes({ONE: [body]}))
         store.checkpoint()
     commit(store, changes({ONE: [b"in the wal"]}))
@@ -271,15 +273,25 @@ def test_compaction_merges_files_and_keeps_later_ones(
     assert store.compact_if_due(ONE)
     assert not store.compact_if_due(ONE)
 
-    assert list(folder(memory).values()) == [make_snapshot([b"a", b"b"])]
-    assert bodies(store, ONE) == {b"a", b"b", b"in the wal"}
+    assert list(folder(memory).values()) == [make_snapshot(MANY)]
+    assert bodies(store, ONE) == {*MANY, b"in the wal"}
 
 
 @pytest.mark.parametrize(
     ("snapshot_bytes", "incremental_bytes", "due"),
-    [(500, [10], True), (5_000, [10], False), (5_000, [5_000], True), (5_000, [1] * 64, True)],
+    [
+        (500, [10], False),
+        (500, [2_000, 2_000], False),
+        (500, [2_000, 2_100], True),
+        (5_000, [10], False),
+        (5_000, [5_000], True),
+        (5_000, [1] * 7, False),
+        (5_000, [1] * 8, True),
+        (100_000, [1] * 63, False),
+        (100_000, [1] * 64, True),
+    ],
 )
-def test_compaction_is_due_as_in_automerge_repo(
+def test_compaction_is_due_when_it_pays(
     memory: MemoryFileSystem,
     open_memory: OpenStore,
     snapshot_bytes: int,
@@ -302,7 +314,7 @@ def test_files_that_do_not_load_or_have_orphans_are_never_removed(
     memory: MemoryFileSystem, open_memory: OpenStore, bad: bytes
 ) -> None:
     at = ROOT / ONE[:2] / ONE[2:] / "incremental"
-    memory.put(at / "aa", make_chunk(b"a"))
+    memory.put(at / "aa", make_chunk(MANY[0]))
     memory.put(at / "bb", bad)
     store = open_memory()
     before = folder(memory)
@@ -372,7 +384,7 @@ def test_load_during_compaction_sees_every_chunk(
 def test_close_waits_for_a_compaction_that_is_under_way(open_real: OpenStore) -> None:
     codec = CompactionObserver()
     store = open_real(codec=codec)
-    asyncio.run(store.commit(changes({ONE: [b"a"]})))
+    asyncio.run(store.commit(changes({ONE: MANY})))
     store.checkpoint()
     under_way, go_on = threading.Event(), threading.Event()
 
@@ -393,7 +405,7 @@ def test_close_waits_for_a_compaction_that_is_under_way(open_real: OpenStore) ->
 
     closing.join(10)
     compaction.join(10)
-    assert bodies(open_real(), ONE) == {b"a"}
+    assert bodies(open_real(), ONE) == {*MANY}
 
 
 def test_threads_commit_load_checkpoint_and_compact_at_once(open_real: OpenStore) -> None:

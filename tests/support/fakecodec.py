@@ -43,6 +43,9 @@ def heads_of(bodies: Sequence[bytes]) -> tuple[bytes, ...]:
 class FakeCodec:
     """Implements `amsync.storage.ChunkCodec`."""
 
+    def is_snapshot(self, blob: bytes) -> bool:
+        return blob[:1] == b"S" and len(blob) == 5 + struct.unpack(">I", blob[1:5])[0]
+
     def inspect(self, blob: bytes) -> ChunkInfo:
         bodies = bodies_of(blob)
         orphans = sum(body.startswith(b"orphan") for body in bodies)

@@ -6,7 +6,7 @@ import pytest
 
 from amsync.ids import DocumentId
 from amsync.protocol.access import Access
-from amsync.protocol.envelope import SyncIn
+from amsync.protocol.envelope import AccessIn, SyncIn
 from amsync.worker.engine import NativeFactory, load_document
 from amsync.worker.peers import SILENCE_SECONDS
 from amsync.worker.ports import EngineBroken, EngineDocument
@@ -106,6 +106,28 @@ def test_silenced_client_with_nothing_to_say_is_told_by_itself(
     net.settle()
 
     assert bad.value() == {"a": 1, "b": 2}
+
+
+def test_access_that_is_regained_in_the_silence_counts_when_it_ends(
+    net: Net, document_id: DocumentId
+) -> None:
+    """Found by the simulation: greeted at once, its answer was lost, and asked for in a loop."""
+    stored(net, document_id, a=1)
+    bad = Client(net, document_id, 1)
+    net.introduce(bad)
+    bad.send(mischief())
+    bad.put("b", 2)
+    net.give(AccessIn(1, document_id, Access.NONE))
+    heard = len(bad.heard)
+
+    net.give(AccessIn(1, document_id, Access.WRITE))
+    net.settle()
+    assert "sync" not in bad.kinds()[heard:]
+
+    net.tick(SILENCE_SECONDS)
+    net.settle()
+    assert len(net.stored[document_id]) == 2
+    assert ("engine_faults", "loop_reset") not in net.counts
 
 
 def test_repeated_mischief_is_silenced_longer(net: Net, document_id: DocumentId) -> None:

@@ -17,6 +17,7 @@ from typing import TypeVar
 from amsync.errors import StorageError, StorageFull
 from amsync.ids import DocumentId, shard_of
 from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
+from amsync.storage.codec import ChunkCodec
 from amsync.storage.documents import DocumentFiles
 from amsync.storage.files import list_names, path_exists, storage_errors
 from amsync.storage.marks import ShardMarks
@@ -59,6 +60,7 @@ class Checkpointer:
         self,
         volume: Volume,
         documents: DocumentFiles,
+        codec: ChunkCodec,
         marks: ShardMarks,
         tail: WalTail,
         locks: DocumentLocks,
@@ -66,7 +68,8 @@ class Checkpointer:
         threaded: bool,
     ) -> None:
         self._volume, self._documents, self._marks = volume, documents, marks
-        self._tail, self._locks, self._threaded = tail, locks, threaded
+        self._codec, self._tail, self._locks = codec, tail, locks
+        self._threaded = threaded
         self._known_bad: set[DocumentId] = set()
 
     def write_out(
@@ -102,7 +105,11 @@ class Checkpointer:
             with self._noting(errors, document_id), self._locks.of(document_id):
                 if not self._documents.is_deleted(document_id):
                     blob = b"".join(in_order(chunks[document_id]))
-                    self._documents.write_incremental(document_id, blob)
+                    # What came as a whole need not be made one again.
+                    if self._codec.is_snapshot(blob):
+                        self._documents.write_whole(document_id, blob)
+                    else:
+                        self._documents.write_incremental(document_id, blob)
 
         deleted = {name for segment in segments for name in segment.deleted}.union(doubtful)
         self.each(delete, sorted(deleted))

@@ -78,6 +78,10 @@ class Examination:
 class ChunkCodec(Protocol):
     """Reads and merges blobs of automerge chunks; called from any thread."""
 
+    def is_snapshot(self, blob: bytes) -> bool:
+        """Tell whether a blob is one saved document and nothing else; cheap."""
+        ...
+
     def inspect(self, blob: bytes) -> ChunkInfo:
         """Check one blob whole.
 

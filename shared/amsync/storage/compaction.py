@@ -13,11 +13,14 @@ from amsync.storage.documents import DocumentFiles, StoredSize
 from amsync.storage.findings import Findings
 from amsync.storage.sidecars import Sidecars
 
-SMALL_SNAPSHOT_BYTES = 1024
-"""Below it automerge-repo always compacts (StorageSubsystem.ts); so do we."""
+LEAST_INCREMENTAL_BYTES = 4 * 1024
+"""Less beside a snapshot is left there: merging takes three files' worth of fsyncs."""
 
 MAX_DOCUMENT_FILES = 64
 """A document with more files is compacted whatever their sizes: opening is one read a file."""
+
+CHEAP_BYTES, MAX_CHEAP_FILES = 64 * 1024, 8
+"""The same for documents so small that merging costs next to nothing."""
 
 REMEMBERED_REFUSALS = 4_096
 """Documents whose compaction failed and is tried again only at twice the size."""
@@ -29,10 +32,9 @@ def is_due(sizes: list[StoredSize]) -> bool:
     incremental_bytes = sum(size.size_bytes for size in sizes if not size.is_snapshot)
     if not sizes or (len(sizes) == 1 and sizes[0].is_snapshot):
         return False
-    return (
-        snapshot_bytes < SMALL_SNAPSHOT_BYTES
-        or incremental_bytes >= snapshot_bytes
-        or len(sizes) > MAX_DOCUMENT_FILES
+    is_cheap = snapshot_bytes + incremental_bytes < CHEAP_BYTES
+    return incremental_bytes >= max(snapshot_bytes, LEAST_INCREMENTAL_BYTES) or len(sizes) > (
+        MAX_CHEAP_FILES if is_cheap else MAX_DOCUMENT_FILES
     )
 
 

@@ -156,6 +156,15 @@ class DocumentFiles:
         name = hashlib.sha256(blob).hexdigest()
         return self._write(document_id, "incremental", name, blob)
 
+    def write_whole(self, document_id: DocumentId, saved: bytes) -> Path:
+        """Write a saved document whose heads need not be known as one file, durably.
+
+        Raises:
+            StorageError, StorageFull
+        """
+        name = hashlib.sha256(saved).hexdigest()
+        return self._write(document_id, "snapshot", name, saved)
+
     def write_snapshot(
         self, document_id: DocumentId, snapshot: bytes, heads: Sequence[bytes]
     ) -> Path:

@@ -108,7 +108,13 @@ class Store:
         self._writer = WalWriter(volume.files, volume.durable, own, segment_bytes)
         self._predecessors = Predecessors(volume, self._documents, self._wal, own)
         self._checkpointer = Checkpointer(
-            volume, self._documents, self._marks, self._tail, self._locks, threaded=threaded
+            volume,
+            self._documents,
+            codec,
+            self._marks,
+            self._tail,
+            self._locks,
+            threaded=threaded,
         )
         self._own = own
         self._kept: list[TailSegment] = []

@@ -133,20 +133,6 @@ impl Archive {
         Ok(())
     }
 
-    /// Every change that is here, in no order.
-    pub fn all_changes(&self) -> Result<Vec<Change>, Refusal> {
-        guarded_check(|| {
-            let mut changes = match &self.base {
-                Some(base) => load(&base.bytes)?.get_changes(&[]),
-                None => Vec::new(),
-            };
-            for chunk in self.tail.chunks.values() {
-                changes.push(parse(chunk)?);
-            }
-            Ok(changes)
-        })
-    }
-
     /// Apply changes to the opened document, which has the heads `before`, and find them in it.
     ///
     /// A mark whose end lies before its begin is applied and read back, but the document saves and

@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::engine::{Engine, Limits};
 use crate::error::guarded;
+use crate::memory;
 use crate::oracle;
 use crate::outcome::{hash_list, HeadTuple, Outcome};
 use crate::value;
@@ -15,7 +16,7 @@ use crate::value;
 /// One open document and the sync state of each of its peers.
 #[pyclass(module = "amsync._automerge")]
 pub struct Document {
-    engine: Engine,
+    engine: Box<Engine>,
     heads: HeadTuple,
 }
 
@@ -51,7 +52,7 @@ pub fn hashes(heads: &[PyBackedBytes]) -> PyResult<Vec<ChangeHash>> {
 impl Document {
     fn with(engine: Engine) -> Self {
         Self {
-            engine,
+            engine: Box::new(engine),
             heads: HeadTuple::default(),
         }
     }
@@ -105,7 +106,9 @@ impl Document {
         })?;
         let (engine, problems) = py.detach(|| {
             let slices: Vec<&[u8]> = blobs.iter().map(AsRef::as_ref).collect();
-            Engine::load(&slices, sidecar.as_deref(), limits)
+            let loaded = Engine::load(&slices, sidecar.as_deref(), limits);
+            memory::give_back(slices.iter().map(|blob| blob.len()).sum());
+            loaded
         })?;
         let problems = problems
             .into_iter()
@@ -114,8 +117,9 @@ impl Document {
         Ok((Self::with(engine), problems))
     }
 
-    fn missing_sidecar<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        let encoded = py.detach(|| self.engine.history.missing_sidecar());
+    fn missing_sidecar<'py>(&mut self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let engine = &mut self.engine;
+        let encoded = py.detach(|| engine.history.missing_sidecar());
         encoded.map(|bytes| PyBytes::new(py, &bytes))
     }
 
@@ -201,7 +205,11 @@ impl Document {
                 .iter()
                 .map(|(peer, bytes)| (*peer, bytes.as_ref()))
                 .collect();
-            engine.sync(&slices, &hello, only_light)
+            let report = engine.sync(&slices, &hello, only_light);
+            if !only_light {
+                memory::give_back(slices.iter().map(|(_, bytes)| bytes.len()).sum());
+            }
+            report
         })?;
         Outcome::from_report(py, report, &mut self.heads)
     }
@@ -219,7 +227,11 @@ impl Document {
 
     fn apply(&mut self, py: Python<'_>, blob: PyBackedBytes) -> PyResult<Outcome> {
         let engine = &mut self.engine;
-        let report = py.detach(|| engine.apply(&blob))?;
+        let report = py.detach(|| {
+            let report = engine.apply(&blob);
+            memory::give_back(blob.len());
+            report
+        })?;
         Outcome::from_report(py, report, &mut self.heads)
     }
 

@@ -214,6 +214,7 @@ impl Engine {
         self.generate_all(&refused, &mut report);
         if !only_light {
             self.thaw(&refused, &mut report);
+            report.sidecar = self.history.missing_sidecar();
         }
         for (id, old) in before {
             let peer = self.peers.get(&id);
@@ -245,6 +246,7 @@ impl Engine {
         self.take(intake, None, Mode::Complete, false, &mut report)?;
         self.generate_all(&BTreeSet::new(), &mut report);
         self.thaw(&BTreeSet::new(), &mut report);
+        report.sidecar = self.history.missing_sidecar();
         Ok(report)
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use automerge::{Automerge, Change, ChangeHash};
+use automerge::{Automerge, ChangeHash};
 
 use crate::account::{stored_budget, Account, Cost};
 use crate::archive::{Archive, Base};
@@ -32,10 +32,6 @@ const LEAST_SIDECAR_CHANGES: u32 = 256;
 /// Operations of a change that may still be looked at on the event loop.
 const LIGHT_OPERATIONS: usize = 4096;
 
-/// A saved document with more changes is not looked at operation by operation until somebody
-/// edits it.
-const MOST_EAGER_CHANGES: usize = 256;
-
 /// A history without changes.
 const EMPTY_BYTES: usize = 1_000;
 
@@ -44,7 +40,7 @@ pub struct History {
     pub queue: Queue,
     pub archive: Archive,
     pub account: Account,
-    /// Of all changes in the graph; None until the first edit after a load.
+    /// Of all changes in the graph; None if something that was stored can't be read.
     operations: Option<Operations>,
     /// Of all changes in the graph.
     cost: Cost,
@@ -90,7 +86,6 @@ impl History {
         let mut problems = Vec::new();
         history.take_stored(blobs, known, &mut problems);
         history.queue.forget_peers();
-        history.operations = None;
         history.graph.set_loading(false);
         history.graph.shrink();
         history.account.forgive();
@@ -103,6 +98,7 @@ impl History {
     fn take_sidecar(&mut self, bytes: &[u8], blobs: &[&[u8]]) -> Option<usize> {
         let (index, found) = sidecar::decode(bytes, blobs)?;
         self.graph = found.graph;
+        self.operations = Some(found.operations);
         self.book(found.cost);
         self.archive.set_base(Base {
             bytes: Arc::from(blobs[index]),
@@ -143,6 +139,14 @@ impl History {
         let Ok(settled) = settled else {
             return; // tolerant: nothing is refused as a whole
         };
+        for checked in &settled.applied {
+            let Some(operations) = &mut self.operations else {
+                break;
+            };
+            if operations.add(&self.graph, &checked.change).is_err() {
+                self.operations = None;
+            }
+        }
         self.keep(&settled.applied, largest);
         let is_a_blob = |base: &Base| blobs.iter().any(|blob| **blob == *base.bytes);
         self.archive.note_sidecar(|base| !is_a_blob(base));
@@ -239,19 +243,16 @@ impl History {
         only_light: bool,
     ) -> Result<Taken, Failed> {
         let before = self.graph.heads().clone();
-        let length = self.graph.len();
         let largest = documents
             .iter()
             .max_by_key(|document| document.hashes.len());
-        let largest = largest.filter(|_| length == 0);
+        let largest = largest.filter(|_| self.graph.len() == 0);
         let settled = settle(arrivals, mode, &mut self.graph, &mut self.queue);
         let settled = settled.map_err(Failed::Alone)?;
         let mark = self.operations.as_ref().map(Operations::mark);
-        if let Err(failed) = self.prove(&settled.applied, length, &before, only_light) {
+        if let Err(failed) = self.prove(&settled.applied, &before, only_light) {
             if let (Some(operations), Some(mark)) = (&mut self.operations, mark) {
                 operations.return_to(&mark);
-            } else {
-                self.operations = None;
             }
             let queued = settled.undo(&mut self.graph, &mut self.queue);
             return Err(match failed {
@@ -277,65 +278,31 @@ impl History {
     fn prove(
         &mut self,
         applied: &[CheckedChange],
-        length: usize,
         before: &Heads,
         only_light: bool,
     ) -> Result<(), Option<Refusal>> {
         if applied.is_empty() {
             return Ok(());
         }
-        let is_proved = applied.iter().all(|checked| checked.is_proved);
-        if is_proved && applied.len() > MOST_EAGER_CHANGES {
-            self.operations = None; // looked at when somebody edits
-            return Ok(());
-        }
         let is_light = |checked: &CheckedChange| checked.change.len() <= LIGHT_OPERATIONS;
-        if only_light && !(self.knows_operations(length) && applied.iter().all(is_light)) {
+        if only_light && !applied.iter().all(is_light) {
             return Err(None);
         }
-        let mut operations = self.operations_until(length)?;
-        let mut is_doubtful = false;
-        for checked in applied {
-            if checked.is_proved {
-                operations.add(&self.graph, &checked.change)?;
-            } else if operations.check(&self.graph, &checked.change)? == Verdict::Doubtful {
-                is_doubtful = true;
+        let mut is_doubtful = self.operations.is_none();
+        if let Some(operations) = &mut self.operations {
+            for checked in applied {
+                if checked.is_proved {
+                    operations.add(&self.graph, &checked.change)?;
+                } else if operations.check(&self.graph, &checked.change)? == Verdict::Doubtful {
+                    is_doubtful = true;
+                }
             }
         }
-        self.operations = Some(operations);
         match (is_doubtful, only_light) {
             (false, _) => Ok(()),
             (true, true) => Err(None),
             (true, false) => Ok(self.archive.try_out(applied, before)?),
         }
-    }
-
-    fn knows_operations(&self, length: usize) -> bool {
-        length == 0 || self.operations.is_some()
-    }
-
-    /// The operations of the first changes of the graph, taken out of the document if need be.
-    fn operations_until(&mut self, length: usize) -> Result<Operations, Refusal> {
-        if let Some(operations) = self.operations.take() {
-            if operations.len() == length {
-                return Ok(operations);
-            }
-        }
-        let mut operations = Operations::default();
-        let mut changes: Vec<Option<Change>> = Vec::new();
-        changes.resize_with(length, || None);
-        for change in self.archive.all_changes()? {
-            if let Some(index) = self.graph.find(&change.hash()) {
-                if let Some(place) = changes.get_mut(index as usize) {
-                    *place = Some(change);
-                }
-            }
-        }
-        for change in changes {
-            let change = change.ok_or_else(|| Refusal::malformed("a change is missing"))?;
-            operations.add(&self.graph, &change)?;
-        }
-        Ok(operations)
     }
 
     /// Keep the bytes of changes that are in the graph now: single, or as the saved document in
@@ -396,19 +363,26 @@ impl History {
         self.archive.open(self.graph.heads())
     }
 
-    /// The sidecar of a snapshot that has everything that is here.
+    /// The sidecar of a snapshot that has everything that is here; empty if it can't have one.
     pub fn sidecar_of(&self, snapshot: &[u8]) -> Vec<u8> {
-        sidecar::encode(&self.graph, self.graph.len() as u32, self.cost, snapshot)
+        let count = self.graph.len() as u32;
+        self.operations
+            .as_ref()
+            .map_or_else(Vec::new, |operations| {
+                sidecar::encode(&self.graph, operations, count, self.cost, snapshot)
+            })
     }
 
-    /// The sidecar of the saved document that this was loaded from, if it had none and deserves
-    /// one.
-    pub fn missing_sidecar(&self) -> Option<Vec<u8>> {
+    /// The sidecar of the saved document that this began with, if it has none and deserves one.
+    pub fn missing_sidecar(&mut self) -> Option<Vec<u8>> {
         let base = self.archive.base().filter(|base| !base.has_sidecar)?;
         let count = base
             .prefix
             .filter(|count| *count >= LEAST_SIDECAR_CHANGES)?;
-        Some(sidecar::encode(&self.graph, count, base.cost, &base.bytes))
+        let operations = self.operations.as_ref()?;
+        let encoded = sidecar::encode(&self.graph, operations, count, base.cost, &base.bytes);
+        self.archive.note_sidecar(|_| true);
+        Some(encoded)
     }
 }
 

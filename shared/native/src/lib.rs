@@ -13,6 +13,7 @@ mod graph;
 mod history;
 mod ingest;
 mod load;
+mod memory;
 mod message;
 mod operations;
 mod oracle;

@@ -13,6 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
 use automerge::{ActorId, Change, ExpandedChange, ObjType, ScalarValue};
+use sha2::{Digest, Sha256};
 
 use crate::error::{guarded_check, reason, Refusal};
 use crate::graph::Graph;
@@ -26,20 +27,21 @@ const ROOT: u32 = 0;
 const NO_OBJECT: u32 = u32::MAX >> 8;
 
 /// Operations in a row with the same object and flags; alone if it is no insertion or deletion.
-struct Run {
-    first: u32,
+#[derive(Clone, Copy)]
+pub struct Run {
+    pub first: u32,
     /// The flags in the lowest byte, the object above.
-    object: u32,
+    pub object: u32,
     /// The key's hash, or the number of the element; nothing for insertions.
-    slot: u32,
+    pub slot: u32,
 }
 
-struct Made {
-    by: u32,
-    is_sequence: bool,
+#[derive(Clone, Copy)]
+pub struct Made {
+    pub by: u32,
+    pub is_sequence: bool,
 }
 
-#[derive(Default)]
 pub struct Operations {
     /// Number of the first operation of each change.
     bases: Vec<u32>,
@@ -47,7 +49,19 @@ pub struct Operations {
     runs: Vec<Run>,
     /// Objects 1, 2, ... with the operations that made them, ascending.
     objects: Vec<Made>,
-    hasher: RandomState,
+    /// Of the hashes of keys: nobody can make two that are taken for one.
+    secret: [u8; 16],
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        let random = RandomState::new();
+        let halves = [random.hash_one(0), random.hash_one(1)];
+        let mut secret = [0; 16];
+        secret[..8].copy_from_slice(&halves[0].to_le_bytes());
+        secret[8..].copy_from_slice(&halves[1].to_le_bytes());
+        Self::from_parts(secret, Vec::new(), Vec::new())
+    }
 }
 
 /// How long everything was; to return to.
@@ -76,15 +90,36 @@ struct Target {
 }
 
 impl Operations {
+    /// From what was kept of them; changes are added by `skip`.
+    pub fn from_parts(secret: [u8; 16], runs: Vec<Run>, objects: Vec<Made>) -> Self {
+        Self {
+            bases: Vec::new(),
+            count: 0,
+            runs,
+            objects,
+            secret,
+        }
+    }
+
+    /// What is to be kept of the first changes.
+    pub fn parts(&self, changes: usize) -> ([u8; 16], &[Run], &[Made]) {
+        let count = self.bases.get(changes).copied().unwrap_or(self.count);
+        let runs = self.runs.partition_point(|run| run.first < count);
+        let objects = self.objects.partition_point(|made| made.by < count);
+        (self.secret, &self.runs[..runs], &self.objects[..objects])
+    }
+
+    /// Count the operations of the next change, which are here already.
+    pub fn skip(&mut self, operations: u32) -> Option<()> {
+        self.bases.push(self.count);
+        self.count = self.count.checked_add(operations)?;
+        Some(())
+    }
+
     pub fn size_bytes(&self) -> usize {
         4 * self.bases.capacity()
             + std::mem::size_of::<Run>() * self.runs.capacity()
             + std::mem::size_of::<Made>() * self.objects.capacity()
-    }
-
-    /// Changes whose operations are here.
-    pub fn len(&self) -> usize {
-        self.bases.len()
     }
 
     pub fn mark(&self) -> Mark {
@@ -158,6 +193,14 @@ impl Operations {
         }
     }
 
+    fn hash(&self, key: &[u8]) -> u32 {
+        let mut hasher = Sha256::new();
+        hasher.update(self.secret);
+        hasher.update(key);
+        let hash = hasher.finalize();
+        u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]])
+    }
+
     fn target(&self, number: u32, change: u32) -> Option<Target> {
         let behind = self.runs.partition_point(|run| run.first <= number);
         let run = &self.runs[behind.checked_sub(1)?];
@@ -213,7 +256,7 @@ impl Context<'_> {
         let slot = match &operation.key {
             Key::Map(key) => {
                 is_good &= !is_sequence && !operation.insert;
-                self.operations.hasher.hash_one(key.as_bytes()) as u32
+                self.operations.hash(key.as_bytes())
             }
             Key::Seq(element) => {
                 is_good &= is_sequence;

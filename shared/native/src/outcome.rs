@@ -57,6 +57,8 @@ pub struct Report {
     pub is_frozen: bool,
     /// Messages of the batch that were dealt with.
     pub taken: usize,
+    /// Of the saved document with which the document began just now.
+    pub sidecar: Option<Vec<u8>>,
 }
 
 /// What one batch did to a document.
@@ -76,6 +78,8 @@ pub struct Outcome {
     is_frozen: bool,
     #[pyo3(get)]
     taken: usize,
+    #[pyo3(get)]
+    sidecar: Option<Py<PyBytes>>,
 }
 
 /// A document's heads as Python has them, made anew only when they change.
@@ -127,6 +131,9 @@ impl Outcome {
             faults: report.faults.into_pyobject(py)?.unbind(),
             is_frozen: report.is_frozen,
             taken: report.taken,
+            sidecar: report
+                .sidecar
+                .map(|bytes| PyBytes::new(py, &bytes).unbind()),
         })
     }
 }

@@ -7,7 +7,9 @@
 //! magic 8 | sha256 of all that follows 32 | sha256 of the document 32 | its length u64 |
 //! rows u64 | paid bytes u64 | changes u32 | edges u32 | authors u32 |
 //! for each author: length u32, id |
-//! hashes 32 each | authors u32 each | start ops | max ops | ends of edges | edges
+//! hashes 32 each | authors u32 each | start ops | max ops | ends of edges | edges |
+//! secret 16 | runs u32 | objects u32 | for each run first, object, slot u32 |
+//! for each object its operation u32, and 1 for a sequence u32
 
 use automerge::{ActorId, ChangeHash};
 use sha2::{Digest, Sha256};
@@ -15,19 +17,27 @@ use sha2::{Digest, Sha256};
 use crate::account::Cost;
 use crate::chunk::MOST_OP_ID;
 use crate::graph::{Author, Columns, Graph};
+use crate::operations::{Made, Operations, Run};
 
-const MAGIC: [u8; 8] = *b"amsyncG1";
+const MAGIC: [u8; 8] = *b"amsyncG2";
 const CHECKED_FROM: usize = MAGIC.len() + 32;
 
 /// What a sidecar says of the document that it is read for.
 pub struct Sidecar {
     pub graph: Graph,
+    pub operations: Operations,
     pub cost: Cost,
     pub count: u32,
 }
 
 /// Encode the first `count` changes of a graph, which are those of `document`.
-pub fn encode(graph: &Graph, count: u32, cost: Cost, document: &[u8]) -> Vec<u8> {
+pub fn encode(
+    graph: &Graph,
+    operations: &Operations,
+    count: u32,
+    cost: Cost,
+    document: &[u8],
+) -> Vec<u8> {
     let columns = &graph.columns;
     let length = count as usize;
     let edges = length
@@ -63,6 +73,20 @@ pub fn encode(graph: &Graph, count: u32, cost: Cost, document: &[u8]) -> Vec<u8>
         column
             .iter()
             .for_each(|number| out.extend(number.to_le_bytes()));
+    }
+    let (secret, runs, objects) = operations.parts(length);
+    out.extend(secret);
+    for number in [runs.len() as u32, objects.len() as u32] {
+        out.extend(number.to_le_bytes());
+    }
+    for run in runs {
+        for number in [run.first, run.object, run.slot] {
+            out.extend(number.to_le_bytes());
+        }
+    }
+    for made in objects {
+        out.extend(made.by.to_le_bytes());
+        out.extend(u32::from(made.is_sequence).to_le_bytes());
     }
     let checksum = Sha256::digest(&out[CHECKED_FROM..]);
     out[MAGIC.len()..CHECKED_FROM].copy_from_slice(&checksum);
@@ -115,11 +139,43 @@ fn read(input: &mut Input<'_>) -> Option<Sidecar> {
         edge_ends: input.words(length)?,
         edges: input.words(edge_count)?,
     };
-    if !input.0.is_empty() || !is_sound(&columns, author_count) {
+    if !is_sound(&columns, author_count) {
         return None;
     }
+    let mut operations = read_operations(input)?;
+    for index in 0..length {
+        let behind = columns.max_ops[index].checked_add(1)?;
+        operations.skip(behind.checked_sub(columns.start_ops[index])?)?;
+    }
     let graph = Graph::from_columns(columns, authors)?;
-    Some(Sidecar { graph, cost, count })
+    input.0.is_empty().then_some(Sidecar {
+        graph,
+        operations,
+        cost,
+        count,
+    })
+}
+
+fn read_operations(input: &mut Input<'_>) -> Option<Operations> {
+    let secret = input.take(16)?.try_into().ok()?;
+    let run_count = input.word()? as usize;
+    let object_count = input.word()? as usize;
+    let runs = input.words(run_count.checked_mul(3)?)?;
+    let objects = input.words(object_count.checked_mul(2)?)?;
+    let run = |numbers: &[u32]| Run {
+        first: numbers[0],
+        object: numbers[1],
+        slot: numbers[2],
+    };
+    let made = |numbers: &[u32]| Made {
+        by: numbers[0],
+        is_sequence: numbers[1] != 0,
+    };
+    Some(Operations::from_parts(
+        secret,
+        runs.chunks_exact(3).map(run).collect(),
+        objects.chunks_exact(2).map(made).collect(),
+    ))
 }
 
 /// Whether all numbers are within bounds.

@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::engine::{Engine, Limits};
 use crate::error::{guarded, reason, Failure, Panicked, Refusal};
 use crate::graph::Heads;
+use crate::memory;
 use crate::outcome::hash_list;
 use crate::value::{self, Tree};
 
@@ -109,7 +110,9 @@ type Compacted<'py> = (
 pub fn compact(py: Python<'_>, blobs: Vec<PyBackedBytes>) -> PyResult<Compacted<'_>> {
     let (snapshot, heads, sidecar) = py.detach(|| {
         let slices: Vec<&[u8]> = blobs.iter().map(AsRef::as_ref).collect();
-        guarded(|| merge(&slices)).unwrap_or_else(|panicked| Err(panicked.into()))
+        let merged = guarded(|| merge(&slices)).unwrap_or_else(|panicked| Err(panicked.into()));
+        memory::give_back(slices.iter().map(|blob| blob.len()).sum());
+        merged
     })?;
     let heads = hash_list(py, &heads);
     Ok((
