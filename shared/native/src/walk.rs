@@ -45,6 +45,15 @@ impl Walk<'_> {
     }
 }
 
+/// Also after a panic: the thread goes on, and other documents with it.
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        for index in &self.touched {
+            self.colours[*index as usize] = 0;
+        }
+    }
+}
+
 /// Indices of all ancestors of `include`, with themselves, that are none of `exclude`; ascending.
 pub fn difference(graph: &Graph, include: &[u32], exclude: &[u32]) -> Vec<u32> {
     if exclude.is_empty() && is_all(graph, include) {
@@ -83,9 +92,7 @@ pub fn difference(graph: &Graph, include: &[u32], exclude: &[u32]) -> Vec<u32> {
                 walk.colour(*dep, colour);
             }
         }
-        for index in walk.touched {
-            walk.colours[index as usize] = 0;
-        }
+        drop(walk);
         found.reverse();
         found
     })
