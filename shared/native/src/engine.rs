@@ -362,7 +362,7 @@ impl Engine {
         }
         let next = state.receive(self.view(), &received.message, had_changes, &before);
         let next = self.states.share(next);
-        if !had_changes {
+        if !had_changes && self.peers.len() > 1 {
             self.answers.remember(&state, bytes, &next);
         }
         if let Some(peer) = self.peers.get_mut(&id) {

@@ -29,7 +29,7 @@ impl States {
 
     /// Forget those that nobody is in.
     pub fn prune(&mut self, peer_count: usize) {
-        if self.known.len() > 2 * peer_count + 16 {
+        if self.known.len() > 2 * peer_count + 2 {
             self.known.retain(|state| Arc::strong_count(state) > 1);
         }
     }
@@ -60,9 +60,11 @@ impl Memo {
         self.draft_bytes = 0;
     }
 
-    /// Keep what later calls may need, within bounds.
+    /// Keep what later calls may need, within bounds; for one peer there is nothing to share.
     pub fn trim(&mut self, peer_count: usize) {
-        if self.draft_bytes > MOST_DRAFT_BYTES || self.known.len() > 2 * peer_count + 16 {
+        if peer_count < 2 {
+            *self = Self::default();
+        } else if self.draft_bytes > MOST_DRAFT_BYTES || self.known.len() > 2 * peer_count + 16 {
             self.clear();
         }
     }
