@@ -35,7 +35,7 @@ from amsync.protocol.envelope import ITEM_BYTES, Entry, Progress, Stamped, unpac
 from amsync.storage import RESCAN_SECONDS, DocumentChunks, Store, WalBatch
 from amsync.turns import Routine, Turns
 from amsync.worker.engine import NativeFactory, load_document
-from amsync.worker.ports import Effects, EngineDocument
+from amsync.worker.ports import Effects, EngineDocument, EngineRefused
 from amsync.worker.shard import Shard
 
 log = logging.getLogger("amsync.worker")
@@ -418,10 +418,14 @@ class Worker:
             is_lost = not engine.change_count() and (stored.is_damaged or bool(faults))
             for index, why in faults:
                 # Alone, the good changes of a bad file would wait for those of other files.
-                good = engine.queued()
-                if engine.change_count():  # of nothing there is nothing to save
-                    good.insert(0, engine.save())
                 self._metrics.count("bad_blobs", "")
+                good = engine.queued()
+                try:
+                    if engine.change_count():  # of nothing there is nothing to save
+                        good.insert(0, engine.save())
+                except EngineRefused as error:
+                    log.warning("a bad file stays where it is", extra={"error": str(error)})
+                    continue
                 try:
                     self._store.bad_blob(document_id, stored.paths[index], good, why)
                 except StorageFull as error:  # what is good can be served, and the rest waits

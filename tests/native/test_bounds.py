@@ -55,7 +55,7 @@ def test_operation_numbers_pay_for_no_rows() -> None:
     changes: list[Change] = []
     for number in range(50):
         deps = [changes[-1].hash()] if changes else []
-        changes.append(Change(ALICE, number + 1, 1 + (number << 20), deps))
+        changes.append(Change(ALICE, number + 1, 1 + (number << 10), deps))
     assert send(document, changes)[0] == []
 
     bomb = Change(ALICE, 51, 1 + (50 << 20), [changes[-1].hash()], operations=10**7)

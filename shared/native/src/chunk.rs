@@ -4,6 +4,8 @@
 //! crate's `apply_changes` would panic on without looking at other changes. What depends on
 //! other changes is checked in `graph`.
 
+use std::collections::HashSet;
+
 use automerge::{Automerge, Change, ChangeHash};
 use sha2::{Digest, Sha256};
 
@@ -19,6 +21,8 @@ const COMPRESSED: u8 = 2;
 
 /// Operation ids are u32 in the crate, and it panics when they overflow (ENGINE T11).
 pub const MOST_OP_ID: u64 = 1 << 31;
+/// Operations of one change that comes by itself: looking at each takes some 100 bytes.
+const MOST_CHANGE_OPERATIONS: usize = 1 << 21;
 /// The crate keeps sequence numbers as u32.
 const MOST_SEQUENCE: u64 = u32::MAX as u64;
 
@@ -189,9 +193,39 @@ fn check_change(whole: &[u8], data: &[u8], budget: &mut Budget) -> Result<Checke
     let change = guarded_check(|| {
         Change::try_from(whole).map_err(|error| Refusal::malformed(error.to_string()))
     })?;
+    if change.len() > MOST_CHANGE_OPERATIONS {
+        let detail = format!("a change of {} operations", change.len());
+        return Err(Refusal::new(reason::TOO_LARGE, detail));
+    }
     let mut checked = inspect_change(change)?;
     checked.cost.rows = cost.rows;
     Ok(checked)
+}
+
+/// A saved document as we would save it, from its changes.
+///
+/// The crate doesn't look at the order of the operations in one, and no hash depends on it: a
+/// stranger's could show another text under the same heads.
+pub fn saved_anew(changes: &[CheckedChange], hashes: &[ChangeHash]) -> Result<Vec<u8>, Refusal> {
+    let hashes: HashSet<&ChangeHash> = hashes.iter().collect();
+    let of_it = changes.iter().map(|checked| &checked.change);
+    let of_it = of_it.filter(|change| hashes.contains(&change.hash()));
+    let of_it: Vec<Change> = of_it.cloned().collect();
+    guarded_check(|| {
+        let mut document = Automerge::new();
+        document
+            .apply_changes(of_it)
+            .map_err(|error| Refusal::malformed(error.to_string()))?;
+        let saved = document.save();
+        let again =
+            Automerge::load(&saved).map_err(|error| Refusal::malformed(error.to_string()))?;
+        if again.get_heads() == document.get_heads() {
+            return Ok(saved);
+        }
+        Err(Refusal::malformed(
+            "a document that is saved with other heads",
+        ))
+    })
 }
 
 /// The changes of a saved document pay what its bytes do, each its part: the crate writes them

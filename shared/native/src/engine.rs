@@ -104,7 +104,8 @@ impl Engine {
     }
 
     pub fn size_bytes(&self) -> usize {
-        self.history.size_bytes() + self.peers.len() * BYTES_PER_PEER
+        let kept: usize = self.peers.values().map(|peer| peer.kept_bytes).sum();
+        self.history.size_bytes() + self.peers.len() * BYTES_PER_PEER + kept
     }
 
     fn view(&self) -> View<'_> {
@@ -336,7 +337,7 @@ impl Engine {
         };
         self.stirred.insert(id);
         if let Some(after) = self.answers.get(&peer.state, bytes) {
-            peer.note_received(after.clone(), false);
+            peer.note_received(after.clone(), false, bytes.len());
             return Ok(true);
         }
         let state = peer.state.clone();
@@ -369,7 +370,7 @@ impl Engine {
             if grew {
                 peer.note_progress();
             }
-            peer.note_received(next, had_changes);
+            peer.note_received(next, had_changes, bytes.len());
         }
         Ok(true)
     }
@@ -409,7 +410,7 @@ impl Engine {
         };
         let mut outbox = Outbox::default();
         let mut run = |id: i64, peer: &mut Peer| {
-            if refused.contains(&id) || peer.is_held(self.limits.window) {
+            if refused.contains(&id) || peer.is_held(self.limits.window, self.limits.like_crate) {
                 return;
             }
             let mut sender = Sender {

@@ -34,7 +34,8 @@ use crate::walk::difference;
 /// peer's next edit a round trip, and everybody else 10 bits and some 40 ns per change.
 const LARGE_FILTER: usize = 4096;
 
-/// The digest of a message is made from so many of its first bytes: they name its heads.
+/// The digest of a message is made from so many of its first bytes, which name its heads, and as
+/// many of its last ones.
 const DIGESTED_BYTES: usize = 4096;
 
 /// What generating reads; it doesn't change while messages are generated.
@@ -52,7 +53,7 @@ pub struct Capabilities {
     pub sync_reset: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exchange {
     pub shared_heads: Heads,
     pub last_sent_heads: Heads,
@@ -73,6 +74,8 @@ pub struct Exchange {
     owed: bool,
     /// It was told that we lack what it believes to share, and has not answered.
     told_unknown: bool,
+    /// So many changes were held against its filters, which are gone since then; 0 for none.
+    filtered: u32,
 }
 
 /// An encoded message.
@@ -174,6 +177,7 @@ impl Exchange {
         let mut next = self.clone();
         next.in_flight = false;
         next.told_unknown = false;
+        next.filtered = 0;
         if let Some(flags) = message.flags {
             next.capabilities = Some(Capabilities {
                 sync_reset: flags.contains(MessageFlags::SUPPORTS_SYNC_RESET),
@@ -266,6 +270,11 @@ impl Exchange {
             owed: false,
             ..self.clone()
         };
+        if !view.like_crate && self.their_have.is_some() && !self.peer_read_only {
+            // What is new from here on it can't have had: no filter is looked at twice.
+            next.their_have = Some(Arc::from([]));
+            next.filtered = view.graph.len() as u32;
+        }
         next.sent.add(view.graph, selection);
         let mut flags = MessageFlags::SUPPORTS_SYNC_RESET;
         if self.read_only {
@@ -322,7 +331,9 @@ impl Exchange {
         if view.like_crate && gets_all {
             return all();
         }
-        let wanted = if gets_all {
+        let wanted = if self.filtered > 0 {
+            (self.filtered..graph.len() as u32).collect()
+        } else if gets_all {
             all()
         } else if have.is_empty() && !view.like_crate {
             self.below(graph, need)
@@ -398,12 +409,32 @@ impl Exchange {
     }
 }
 
+/// Filters and needs, which may be large, are only compared.
+impl Hash for Exchange {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.shared_heads.hash(hasher);
+        self.last_sent_heads.hash(hasher);
+        self.their_heads.hash(hasher);
+        self.filtered.hash(hasher);
+        let flags = [
+            self.in_flight,
+            self.have_responded,
+            self.read_only,
+            self.peer_read_only,
+            self.needs_reset,
+            self.owed,
+        ];
+        flags.hash(hasher);
+    }
+}
+
 impl Draft {
     fn new(message: &Outgoing<'_>) -> Self {
         let bytes = message::encode(message);
         let mut hasher = DefaultHasher::new();
         bytes.len().hash(&mut hasher);
         bytes[..bytes.len().min(DIGESTED_BYTES)].hash(&mut hasher);
+        bytes[bytes.len().saturating_sub(DIGESTED_BYTES)..].hash(&mut hasher);
         Self {
             has_changes: !message.parts.is_empty(),
             has_heads: !message.heads.is_empty(),
@@ -416,7 +447,7 @@ impl Draft {
 
 /// What we have and these changes and their ancestors are not.
 fn since(graph: &Graph, known: &[u32]) -> Vec<u32> {
-    difference(graph, &graph.known(graph.heads().iter()), known)
+    difference(graph, graph.head_indices(), known)
 }
 
 fn filter(graph: &Graph, last_sync: &Heads, news: &[u32]) -> Have {

@@ -16,13 +16,17 @@ use hashbrown::HashTable;
 use crate::chains::{Chains, OutOfSteps};
 use crate::error::{reason, Refusal};
 
-/// How far an honest author's numbering may be ahead of all that we know: it comes from
-/// operations of other branches that the author holds and we don't yet.
+/// How far an honest author's numbering may be ahead of how many operations we know: it comes from
+/// those of other branches that the author holds and we don't yet. Not ahead of the highest
+/// number: then a few thousand changes would use up all there are.
 const MOST_OP_ID_GAP: u64 = 1 << 20;
+
+/// Changes that no other one depends on: every message names them all.
+const MOST_HEADS: usize = 4096;
 
 /// Steps through the graph that looking for ancestors may take: a document's bytes earn them, up
 /// to a bound that takes some 0.2 s. Honest changes need a few each.
-const MOST_STEPS: u64 = 1 << 22;
+pub const MOST_STEPS: u64 = 1 << 22;
 const STEPS_PER_BYTE: u64 = 16;
 
 /// Heads of a document, sorted; shared by all who name them.
@@ -87,7 +91,12 @@ pub struct Graph {
     author_index: HashMap<ActorId, u32>,
     heads: BTreeSet<ChangeHash>,
     head_list: Heads,
+    head_indices: Vec<u32>,
     chains: Chains,
+    /// Operations in all changes.
+    op_count: u64,
+    /// How far stored changes were ahead of that when they were loaded.
+    op_gap: u64,
     max_op: u64,
     steps: u64,
     is_loading: bool,
@@ -103,7 +112,10 @@ impl Default for Graph {
             author_index: HashMap::new(),
             heads: BTreeSet::new(),
             head_list: Arc::from([]),
+            head_indices: Vec::new(),
             chains: Chains::default(),
+            op_count: 0,
+            op_gap: 0,
             max_op: 0,
             steps: MOST_STEPS,
             is_loading: false,
@@ -115,6 +127,7 @@ impl Default for Graph {
 pub struct Mark {
     length: usize,
     heads: BTreeSet<ChangeHash>,
+    op_count: u64,
     max_op: u64,
     steps: u64,
 }
@@ -172,6 +185,8 @@ impl Graph {
             .max()
             .unwrap_or(0)
             .into();
+        let ops = graph.columns.max_ops.iter().zip(&graph.columns.start_ops);
+        graph.op_count = ops.map(|(max, start)| u64::from(max + 1 - start)).sum();
         graph.list_heads();
         Some(graph)
     }
@@ -184,6 +199,7 @@ impl Graph {
     /// what is stored was accepted, maybe in another order, and must load.
     pub fn set_loading(&mut self, is_loading: bool) {
         self.is_loading = is_loading;
+        self.op_gap = self.max_op.saturating_sub(self.op_count);
     }
 
     pub fn find(&self, hash: &ChangeHash) -> Option<u32> {
@@ -250,11 +266,14 @@ impl Graph {
             })
     }
 
-    /// Whether `index` is among `descendants` or their ancestors; None if that is too much to
-    /// search for.
-    pub fn is_ancestor(&self, index: u32, descendants: &[u32]) -> Option<bool> {
-        let mut steps = MOST_STEPS;
-        self.chains.is_ancestor(index, descendants, &mut steps).ok()
+    /// Whether `index` is among `descendants` or their ancestors; takes from `steps`.
+    pub fn is_ancestor(
+        &self,
+        index: u32,
+        descendants: &[u32],
+        steps: &mut u64,
+    ) -> Result<bool, OutOfSteps> {
+        self.chains.is_ancestor(index, descendants, steps)
     }
 
     /// Whether the change may follow on what is here. Its dependencies are all in the graph.
@@ -291,6 +310,13 @@ impl Graph {
                 ));
             }
         }
+        let joined = change.deps().iter().filter(|dep| self.heads.contains(dep));
+        if !self.is_loading && self.heads.len() - joined.count() >= MOST_HEADS {
+            return Err(Refusal::new(
+                reason::TOO_COMPLEX,
+                "too many branches are not merged",
+            ));
+        }
         self.check_op_ids(change, &deps, previous)?;
         self.check_actors(change, &deps, author, steps)
     }
@@ -318,11 +344,8 @@ impl Graph {
             let detail = format!("an empty change at {start}, a dependency ends at {below}");
             return Err(Refusal::new(reason::OP_ID, detail));
         }
-        if !self.is_loading && start > self.max_op + MOST_OP_ID_GAP {
-            let detail = format!(
-                "operations start at {start}, all known end at {}",
-                self.max_op
-            );
+        if !self.is_loading && start > self.op_count + self.op_gap + MOST_OP_ID_GAP {
+            let detail = format!("operations start at {start}, {} are known", self.op_count);
             return Err(Refusal::new(reason::OP_ID, detail));
         }
         Ok(())
@@ -366,12 +389,6 @@ impl Graph {
         (self.columns.max_ops[index as usize] >= counter).then_some(index)
     }
 
-    /// Whether a change is another one, or its ancestor.
-    pub fn is_past(&self, change: u32, of: u32) -> Result<bool, Refusal> {
-        let mut steps = MOST_STEPS;
-        Ok(self.chains.is_ancestor(change, &[of], &mut steps)?)
-    }
-
     /// Add a change that passed `check` since the graph last changed.
     pub fn push(&mut self, change: &Change) {
         let deps = self.known(change.deps());
@@ -395,6 +412,7 @@ impl Graph {
             self.heads.remove(dep);
         }
         self.heads.insert(change.hash());
+        self.op_count += change.len() as u64;
         self.max_op = self.max_op.max(change.max_op());
         let columns = &mut self.columns;
         columns.hashes.push(change.hash());
@@ -412,12 +430,19 @@ impl Graph {
     /// Make the list of heads anew, after changes were added or taken away.
     pub fn list_heads(&mut self) {
         self.head_list = self.heads.iter().copied().collect();
+        self.head_indices = self.known(&self.heads);
+    }
+
+    /// Indices of the heads, in their order.
+    pub fn head_indices(&self) -> &[u32] {
+        &self.head_indices
     }
 
     pub fn mark(&self) -> Mark {
         Mark {
             length: self.columns.len(),
             heads: self.heads.clone(),
+            op_count: self.op_count,
             max_op: self.max_op,
             steps: self.steps,
         }
@@ -445,6 +470,7 @@ impl Graph {
             }
         }
         self.heads = mark.heads;
+        self.op_count = mark.op_count;
         self.max_op = mark.max_op;
         self.steps = mark.steps;
     }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use automerge::{Automerge, ChangeHash};
+use automerge::{Automerge, Change, ChangeHash};
 
 use crate::account::{stored_budget, Account, Cost};
 use crate::archive::{Archive, Base};
@@ -29,8 +29,8 @@ const MOST_SEARCHES: usize = 8;
 /// A smaller document is opened faster than a second file is read.
 const LEAST_SIDECAR_CHANGES: u32 = 256;
 
-/// Operations of a change that may still be looked at on the event loop.
-const LIGHT_OPERATIONS: usize = 4096;
+/// Operations of a change, or their predecessors, that may be looked at on the event loop.
+const LIGHT_ROWS: u64 = 4096;
 
 /// A history without changes.
 const EMPTY_BYTES: usize = 1_000;
@@ -209,29 +209,32 @@ impl History {
     ) -> Result<Option<Taken>, Refusal> {
         let Intake { changes, documents } = intake;
         let changes = changes.into_iter();
-        let arrivals: Vec<Arrival> = changes.map(|checked| Arrival { checked, peer }).collect();
-        let spare = (self.queue.len() > 0).then(|| arrivals.clone());
-        let outcome = self.settle_and_prove(arrivals, mode, &documents, only_light);
-        let (Err(Failed::WithQueued(refusal, queued)), Some(arrivals)) = (&outcome, spare) else {
-            return match outcome {
-                Ok(taken) => Ok(Some(taken)),
-                Err(Failed::NotLight) => Ok(None),
-                Err(Failed::WithQueued(refusal, _) | Failed::Alone(refusal)) => Err(refusal),
-            };
-        };
-        // The bad change may be one that waited: its sender, not this one, is to blame.
-        for arrival in queued {
-            self.queue.remove(&arrival.hash());
-            self.queue.refuse(arrival);
-        }
-        match self.settle_and_prove(arrivals, mode, &documents, only_light) {
-            Ok(mut taken) => {
-                let blamed = queued.iter().map(|arrival| (arrival.peer, refusal.clone()));
-                taken.blamed.extend(blamed);
-                Ok(Some(taken))
+        let mut arrivals: Vec<Arrival> = changes.map(|checked| Arrival { checked, peer }).collect();
+        let mut blamed = Vec::new();
+        loop {
+            let spare = (self.queue.len() > 0).then(|| arrivals.clone());
+            let outcome =
+                self.settle_and_prove(std::mem::take(&mut arrivals), mode, &documents, only_light);
+            match (outcome, spare) {
+                (Ok(mut taken), _) => {
+                    taken.blamed.extend(blamed);
+                    self.queue.trim();
+                    return Ok(Some(taken));
+                }
+                (Err(Failed::NotLight), _) => return Ok(None),
+                (Err(Failed::OfWaiting(bad, refusal)), Some(spare)) => {
+                    // The sender of what waited, not this one, is to blame; the others go on.
+                    for arrival in &bad {
+                        self.queue.remove(&arrival.hash());
+                        self.queue.refuse(&arrival.checked.change);
+                        blamed.push((arrival.peer, refusal.clone()));
+                    }
+                    arrivals = spare;
+                }
+                (Err(Failed::OfWaiting(_, refusal) | Failed::Alone(refusal)), _) => {
+                    return Err(refusal);
+                }
             }
-            Err(Failed::NotLight) => Ok(None),
-            Err(Failed::WithQueued(refusal, _) | Failed::Alone(refusal)) => Err(refusal),
         }
     }
 
@@ -250,16 +253,30 @@ impl History {
         let settled = settle(arrivals, mode, &mut self.graph, &mut self.queue);
         let settled = settled.map_err(Failed::Alone)?;
         let mark = self.operations.as_ref().map(Operations::mark);
-        if let Err(failed) = self.prove(&settled.applied, &before, only_light) {
+        if let Err(unproved) = self.prove(&settled.applied, &before, only_light) {
             if let (Some(operations), Some(mark)) = (&mut self.operations, mark) {
                 operations.return_to(&mark);
             }
-            let queued = settled.undo(&mut self.graph, &mut self.queue);
-            return Err(match failed {
-                None => Failed::NotLight,
-                Some(refusal) if queued.is_empty() => Failed::Alone(refusal),
-                Some(refusal) => Failed::WithQueued(refusal, queued),
-            });
+            let Unproved::Bad(suspects, refusal) = unproved else {
+                settled.undo(&mut self.graph, &mut self.queue);
+                return Err(Failed::NotLight);
+            };
+            let is_suspect = |hash: &ChangeHash| suspects.contains(hash);
+            let applied = settled.applied.iter().map(|checked| &checked.change);
+            let bad: Vec<Change> = applied
+                .filter(|change| is_suspect(&change.hash()))
+                .cloned()
+                .collect();
+            let waited = settled.undo(&mut self.graph, &mut self.queue);
+            let waited = waited.into_iter();
+            let waited: Vec<Arrival> = waited
+                .filter(|arrival| is_suspect(&arrival.hash()))
+                .collect();
+            if !waited.is_empty() {
+                return Err(Failed::OfWaiting(waited, refusal));
+            }
+            bad.iter().for_each(|change| self.queue.refuse(change));
+            return Err(Failed::Alone(refusal));
         }
         self.keep(&settled.applied, largest);
         self.book(settled.cost);
@@ -273,35 +290,40 @@ impl History {
         })
     }
 
-    /// Make sure that all operations of changes that are in the graph now refer rightly. None is
-    /// the error if only light work was asked for and this isn't.
+    /// Make sure that all operations of changes that are in the graph now refer rightly.
     fn prove(
         &mut self,
         applied: &[CheckedChange],
         before: &Heads,
         only_light: bool,
-    ) -> Result<(), Option<Refusal>> {
+    ) -> Result<(), Unproved> {
         if applied.is_empty() {
             return Ok(());
         }
-        let is_light = |checked: &CheckedChange| checked.change.len() <= LIGHT_OPERATIONS;
+        let is_light = |checked: &CheckedChange| checked.cost.rows <= LIGHT_ROWS;
         if only_light && !applied.iter().all(is_light) {
-            return Err(None);
+            return Err(Unproved::NotLight);
         }
-        let mut is_doubtful = self.operations.is_none();
-        if let Some(operations) = &mut self.operations {
-            for checked in applied {
-                if checked.is_proved {
-                    operations.add(&self.graph, &checked.change)?;
-                } else if operations.check(&self.graph, &checked.change)? == Verdict::Doubtful {
-                    is_doubtful = true;
-                }
+        let mut doubtful = Vec::new();
+        for checked in applied {
+            let hash = checked.change.hash();
+            let verdict = match &mut self.operations {
+                Some(operations) => operations
+                    .check(&self.graph, &checked.change)
+                    .map_err(|refusal| Unproved::Bad(vec![hash], refusal))?,
+                None => Verdict::Doubtful,
+            };
+            if verdict == Verdict::Doubtful && !checked.is_proved {
+                doubtful.push(hash);
             }
         }
-        match (is_doubtful, only_light) {
-            (false, _) => Ok(()),
-            (true, true) => Err(None),
-            (true, false) => Ok(self.archive.try_out(applied, before)?),
+        match (doubtful.is_empty(), only_light) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Unproved::NotLight),
+            (false, false) => self
+                .archive
+                .try_out(applied, before)
+                .map_err(|refusal| Unproved::Bad(doubtful, refusal)),
         }
     }
 
@@ -318,7 +340,7 @@ impl History {
                 .filter(|checked| is_first(&checked.change.hash()));
             of_base.for_each(|checked| cost += checked.cost);
             self.archive.set_base(Base {
-                bytes: Arc::from(document.whole),
+                bytes: Arc::from(document.whole.as_ref()),
                 prefix: Some(count),
                 cost,
                 has_sidecar: false,
@@ -346,8 +368,11 @@ impl History {
         if known.len() != heads.len() {
             return false;
         }
-        let ours = self.graph.known(self.graph.heads().iter());
+        let ours = self.graph.head_indices().to_vec();
         let rest = difference(&self.graph, &ours, &known);
+        if !rest.iter().all(|index| self.archive.is_in_tail(*index)) {
+            return false; // the saved document here has more
+        }
         let base = Base {
             bytes: Arc::from(snapshot),
             prefix: None,
@@ -388,10 +413,16 @@ impl History {
 
 /// Why changes were not taken.
 enum Failed {
-    /// Changes that had waited in the queue were among them.
-    WithQueued(Refusal, Vec<Arrival>),
+    /// These had waited in the queue, and are to blame.
+    OfWaiting(Vec<Arrival>, Refusal),
     Alone(Refusal),
     NotLight,
+}
+
+enum Unproved {
+    NotLight,
+    /// One of these changes, or all, are bad.
+    Bad(Vec<ChangeHash>, Refusal),
 }
 
 fn blob_of(arrival: &Arrival) -> usize {

@@ -3,6 +3,7 @@
 //! Nothing is logged or sent that did not pass here: others' replicas panic on bad sequence
 //! numbers, unknown actors and unknown objects.
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 
 use automerge::ChangeHash;
@@ -22,9 +23,10 @@ pub struct Intake<'a> {
     pub documents: Vec<SavedDocument<'a>>,
 }
 
-/// A document chunk and the changes in it.
+/// A saved document and the changes in it.
 pub struct SavedDocument<'a> {
-    pub whole: &'a [u8],
+    /// As it came; or as we would save it, if we don't trust where it came from.
+    pub whole: Cow<'a, [u8]>,
     pub hashes: Vec<ChangeHash>,
 }
 
@@ -38,7 +40,11 @@ pub fn read_blob<'a>(
     let mut reader = Reader::new(blob);
     while !reader.is_empty() {
         let chunk = chunk::cut(&mut reader)?;
+        let known = intake.documents.len();
         read_chunk(&chunk, budget, graph, intake)?;
+        for document in &mut intake.documents[known..] {
+            document.whole = Cow::Owned(chunk::saved_anew(&intake.changes, &document.hashes)?);
+        }
     }
     Ok(())
 }
@@ -55,7 +61,7 @@ pub fn read_chunk<'a>(
         Checked::Document(changes) => {
             let hashes = changes.iter().map(|checked| checked.change.hash());
             intake.documents.push(SavedDocument {
-                whole: chunk.whole,
+                whole: Cow::Borrowed(chunk.whole),
                 hashes: hashes.collect(),
             });
             intake.changes.extend(changes);
@@ -113,16 +119,12 @@ pub fn settle(
     if let Err((arrival, refusal)) = result {
         settled.undo(graph, queue);
         if refusal.reason != reason::MISSING_DEPENDENCY {
-            queue.refuse(&arrival);
+            queue.refuse(&arrival.checked.change);
         }
         return Err(refusal);
     }
     for (arrival, _) in &settled.refused {
-        queue.refuse(arrival);
-    }
-    // What is stored waits whatever its size: compaction must see that something does.
-    if mode != Mode::Tolerant {
-        queue.trim();
+        queue.refuse(&arrival.checked.change);
     }
     if !settled.applied.is_empty() {
         graph.list_heads();
@@ -149,7 +151,7 @@ fn settle_all(
             refuse(arrival, refusal, mode, settled)?;
         } else {
             settled.journal.queued.insert(arrival.hash());
-            queue.insert(arrival);
+            queue.insert(arrival, graph);
         }
         while let Some((arrival, is_new)) = ready.pop_front() {
             let change = &arrival.checked.change;
@@ -163,7 +165,7 @@ fn settle_all(
                 continue;
             }
             graph.push(&arrival.checked.change);
-            for next in queue.take_ready(&hash, graph) {
+            for next in queue.take_ready(&hash) {
                 let is_new = settled.journal.queued.contains(&next.hash());
                 settled.journal.taken.push(next.clone());
                 ready.push_back((next, is_new));
@@ -220,9 +222,10 @@ impl Settled {
         let waited: Vec<Arrival> = waited
             .filter(|arrival| !queued.contains(&arrival.hash()))
             .collect();
-        waited
-            .iter()
-            .for_each(|arrival| queue.insert(arrival.clone()));
+        queue.recount(graph);
+        for arrival in &waited {
+            queue.insert(arrival.clone(), graph);
+        }
         waited
     }
 }

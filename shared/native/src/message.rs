@@ -20,8 +20,8 @@ const MOST_BLOBS: usize = 1 << 20;
 /// The crate uses 10 bits per entry and 7 probes; other values within reason are legal.
 const MOST_BITS_PER_ENTRY: u64 = 64;
 const MOST_PROBES: u64 = 64;
-/// The crate counts bits in a u32, and adds two such numbers.
-const MOST_BLOOM_BYTES: usize = 1 << 27;
+/// Enough for six million changes; a peer's filter is kept until it was answered.
+const MOST_BLOOM_BYTES: usize = 1 << 23;
 
 const VERSION_1: u8 = 0x42;
 const VERSION_2: u8 = 0x43;

@@ -31,7 +31,9 @@ pub struct Peer {
     pub track_heads: bool,
     /// Messages with changes that it has not answered, and their bytes.
     unanswered: usize,
-    unanswered_bytes: usize,
+unanswered_bytes: usize,
+    /// Of its last message: its filters are kept until it is answered.
+    pub kept_bytes: usize,
     silenced: bool,
     /// The breaker renewed the state, and nothing has moved since.
     renewed: bool,
@@ -56,6 +58,7 @@ impl Peer {
             track_heads,
             unanswered: 0,
             unanswered_bytes: 0,
+            kept_bytes: 0,
             silenced: false,
             renewed: false,
             repeats: 0,
@@ -69,7 +72,8 @@ impl Peer {
     }
 
     /// Note a message that has led to this state.
-    pub fn note_received(&mut self, state: Arc<Exchange>, had_changes: bool) {
+    pub fn note_received(&mut self, state: Arc<Exchange>, had_changes: bool, bytes: usize) {
+        self.kept_bytes = if had_changes { 0 } else { bytes };
         // One with changes was most likely not an answer: a peer that types does not wait for any.
         self.open = self.open.saturating_sub(u32::from(!had_changes));
         self.is_late = self.grace > 0;
@@ -114,9 +118,11 @@ impl Peer {
 
     pub fn set_read_only(&mut self, read_only: bool, like_crate: bool) {
         self.state = Arc::new(self.state.with_role(read_only, like_crate));
-        self.unanswered = 0;
+self.unanswered = 0;
         self.unanswered_bytes = 0;
         self.silenced = false;
+        self.renewed = false;
+        self.moved();
     }
 
     pub fn silence(&mut self) {
@@ -124,14 +130,18 @@ impl Peer {
     }
 
     /// Whether it gets nothing now; `window` is the bound on unanswered messages.
-    pub fn is_held(&self, window: usize) -> bool {
+    pub fn is_held(&self, window: usize, like_crate: bool) -> bool {
         let is_full = self.unanswered >= window || self.unanswered_bytes > MOST_UNANSWERED_BYTES;
-        !self.engaged || self.silenced || (is_full && !self.state.needs_reset)
+        // One that takes nothing from us has no use for news while it has not answered.
+        let is_waited_for = self.state.peer_read_only && self.state.in_flight;
+        let is_held = is_full || (is_waited_for && !like_crate);
+        !self.engaged || self.silenced || (is_held && !self.state.needs_reset)
     }
 
     /// Note a message that is sent.
     pub fn note_sent(&mut self, draft: &Draft) {
         self.open = (self.open + 1).min(MOST_OPEN);
+        self.kept_bytes = 0;
         if draft.has_changes {
             self.unanswered += 1;
             self.unanswered_bytes += draft.bytes.len();

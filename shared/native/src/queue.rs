@@ -1,17 +1,21 @@
 //! Changes that wait for a dependency, and the hashes of changes that were refused.
 //!
-//! Bounded in number and bytes, except for what was loaded, until the next message comes: the oldest goes first, and is asked for again when a peer's
-//! heads lead to it.
+//! Bounded in number and bytes: the oldest goes first, and is asked for again when a peer's heads
+//! lead to it. What was loaded is kept whatever its size, until the next message comes.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use automerge::ChangeHash;
+use automerge::{Change, ChangeHash};
 
 use crate::chunk::CheckedChange;
 use crate::graph::Graph;
 
 const MOST_CHANGES: usize = 10_000;
 const MOST_REFUSED: usize = 1024;
+/// Dependencies of a refused change that are remembered, to ask for what lies below it.
+const MOST_REFUSED_DEPS: usize = 64;
+/// Changes that are asked for at once; the others when these are there.
+const MOST_MISSING: usize = 1024;
 
 /// A change and the peer that sent it; None from storage or the application.
 #[derive(Clone)]
@@ -30,9 +34,16 @@ impl Arrival {
     }
 }
 
+struct Waiting {
+    number: u64,
+    arrival: Arrival,
+    /// Dependencies that are not in the graph.
+    missing: usize,
+}
+
 pub struct Queue {
     most_bytes: usize,
-    waiting: HashMap<ChangeHash, (u64, Arrival)>,
+    waiting: HashMap<ChangeHash, Waiting>,
     order: BTreeMap<u64, ChangeHash>,
     /// Queued changes by each of their dependencies.
     dependents: HashMap<ChangeHash, HashSet<ChangeHash>>,
@@ -61,7 +72,7 @@ impl Queue {
         self.order
             .values()
             .filter_map(|hash| self.waiting.get(hash))
-            .map(|(_, arrival)| arrival.checked.change.raw_bytes().to_vec())
+            .map(|waiting| waiting.arrival.checked.change.raw_bytes().to_vec())
             .collect()
     }
 
@@ -77,19 +88,33 @@ impl Queue {
         self.waiting.contains_key(hash)
     }
 
-    pub fn insert(&mut self, arrival: Arrival) {
+    pub fn insert(&mut self, arrival: Arrival, graph: &Graph) {
         let hash = arrival.hash();
         for dep in arrival.checked.change.deps() {
             self.dependents.entry(*dep).or_default().insert(hash);
         }
         self.bytes += arrival.bytes();
         self.order.insert(self.next, hash);
-        self.waiting.insert(hash, (self.next, arrival));
+        let waiting = Waiting {
+            number: self.next,
+            missing: missing_deps(&arrival, graph),
+            arrival,
+        };
+        self.waiting.insert(hash, waiting);
         self.next += 1;
     }
 
+    /// Count again what is missing, after changes were taken out of the graph.
+    pub fn recount(&mut self, graph: &Graph) {
+        for waiting in self.waiting.values_mut() {
+            waiting.missing = missing_deps(&waiting.arrival, graph);
+        }
+    }
+
     pub fn remove(&mut self, hash: &ChangeHash) -> Option<Arrival> {
-        let (number, arrival) = self.waiting.remove(hash)?;
+        let Waiting {
+            number, arrival, ..
+        } = self.waiting.remove(hash)?;
         self.order.remove(&number);
         self.bytes -= arrival.bytes();
         for dep in arrival.checked.change.deps() {
@@ -107,7 +132,7 @@ impl Queue {
     pub fn forget_peers(&mut self) {
         self.waiting
             .values_mut()
-            .for_each(|(_, arrival)| arrival.peer = None);
+            .for_each(|waiting| waiting.arrival.peer = None);
     }
 
     /// Drop the oldest until the bounds hold.
@@ -120,27 +145,30 @@ impl Queue {
         }
     }
 
-    /// Take out the changes for which `dep` was the last one missing, oldest first.
-    pub fn take_ready(&mut self, dep: &ChangeHash, graph: &Graph) -> Vec<Arrival> {
+    /// Take out the changes for which `dep`, new in the graph, was the last one missing, oldest
+    /// first.
+    pub fn take_ready(&mut self, dep: &ChangeHash) -> Vec<Arrival> {
         let Some(dependents) = self.dependents.get(dep) else {
             return Vec::new();
         };
-        let mut ready: Vec<(u64, ChangeHash)> = dependents
-            .iter()
-            .filter_map(|hash| self.waiting.get(hash))
-            .filter(|(_, arrival)| is_settled(arrival, graph))
-            .map(|(number, arrival)| (*number, arrival.hash()))
-            .collect();
+        let mut ready = Vec::new();
+        for hash in dependents {
+            if let Some(waiting) = self.waiting.get_mut(hash) {
+                waiting.missing = waiting.missing.saturating_sub(1);
+                if waiting.missing == 0 {
+                    ready.push((waiting.number, *hash));
+                }
+            }
+        }
         ready.sort_unstable();
-        ready
-            .iter()
-            .filter_map(|(_, hash)| self.remove(hash))
-            .collect()
+        let ready = ready.iter();
+        ready.filter_map(|(_, hash)| self.remove(hash)).collect()
     }
 
-    pub fn refuse(&mut self, arrival: &Arrival) {
-        let hash = arrival.hash();
-        let deps = arrival.checked.change.deps().to_vec();
+    pub fn refuse(&mut self, change: &Change) {
+        let hash = change.hash();
+        let deps = change.deps();
+        let deps = deps[..deps.len().min(MOST_REFUSED_DEPS)].to_vec();
         if self.refused.insert(hash, deps).is_none() {
             self.refused_order.push_back(hash);
         }
@@ -162,8 +190,8 @@ impl Queue {
             if graph.contains(&hash) || !seen.insert(hash) {
                 continue;
             }
-            if let Some((_, arrival)) = self.waiting.get(&hash) {
-                open.extend(arrival.checked.change.deps());
+            if let Some(waiting) = self.waiting.get(&hash) {
+                open.extend(waiting.arrival.checked.change.deps());
             } else if let Some(deps) = self.refused.get(&hash) {
                 met_refused = true;
                 open.extend(deps);
@@ -172,16 +200,18 @@ impl Queue {
             }
         }
         missing.sort_unstable();
+        missing.truncate(MOST_MISSING);
         (missing, met_refused)
     }
 }
 
 /// Whether every dependency is in the graph.
 pub fn is_settled(arrival: &Arrival, graph: &Graph) -> bool {
-    arrival
-        .checked
-        .change
-        .deps()
-        .iter()
-        .all(|dep| graph.contains(dep))
+    let mut deps = arrival.checked.change.deps().iter();
+    deps.all(|dep| graph.contains(dep))
+}
+
+fn missing_deps(arrival: &Arrival, graph: &Graph) -> usize {
+    let deps: HashSet<&ChangeHash> = arrival.checked.change.deps().iter().collect();
+    deps.iter().filter(|dep| !graph.contains(dep)).count()
 }

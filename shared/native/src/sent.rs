@@ -12,6 +12,8 @@ use crate::walk::difference;
 
 /// So many changes are kept as a set at most, and looked up one by one.
 const FEW: usize = 32;
+/// More steps through the graph for all of them, and the walk is cheaper.
+const FEW_STEPS: u64 = 4096;
 const MOST_EXCEPT: usize = 64;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -46,7 +48,7 @@ impl Sent {
         }
         if indices.len() == graph.len() {
             self.whole = Some(Arc::new(Whole {
-                upto: graph.known(graph.heads().iter()),
+                upto: graph.head_indices().to_vec(),
                 except: Vec::new(),
             }));
             self.some = Arc::from([]);
@@ -108,13 +110,16 @@ impl Sent {
 
 fn without_ancestors(graph: &Graph, indices: &[u32], heads: &[u32]) -> Vec<u32> {
     if indices.len() <= FEW {
-        let found: Option<Vec<u32>> = indices
-            .iter()
-            .map(|index| Some((*index, graph.is_ancestor(*index, heads)?)))
-            .filter(|pair| !matches!(pair, Some((_, true))))
-            .map(|pair| pair.map(|(index, _)| index))
-            .collect();
-        if let Some(found) = found {
+        let mut steps = FEW_STEPS;
+        let mut found = Vec::new();
+        let is_told = indices.iter().all(|index| {
+            let is_known = graph.is_ancestor(*index, heads, &mut steps);
+            if is_known.as_ref().is_ok_and(|known| !known) {
+                found.push(*index);
+            }
+            is_known.is_ok()
+        });
+        if is_told {
             return found;
         }
     }

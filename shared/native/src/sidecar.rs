@@ -9,7 +9,7 @@
 //! for each author: length u32, id |
 //! hashes 32 each | authors u32 each | start ops | max ops | ends of edges | edges |
 //! secret 16 | runs u32 | objects u32 | for each run first, object, slot u32 |
-//! for each object its operation u32, and 1 for a sequence u32
+//! for each object its operation and its kind u32
 
 use automerge::{ActorId, ChangeHash};
 use sha2::{Digest, Sha256};
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::account::Cost;
 use crate::chunk::MOST_OP_ID;
 use crate::graph::{Author, Columns, Graph};
-use crate::operations::{Made, Operations, Run};
+use crate::operations::{Kind, Made, Operations, Run};
 
 const MAGIC: [u8; 8] = *b"amsyncG2";
 const CHECKED_FROM: usize = MAGIC.len() + 32;
@@ -86,7 +86,7 @@ pub fn encode(
     }
     for made in objects {
         out.extend(made.by.to_le_bytes());
-        out.extend(u32::from(made.is_sequence).to_le_bytes());
+        out.extend(made.kind.number().to_le_bytes());
     }
     let checksum = Sha256::digest(&out[CHECKED_FROM..]);
     out[MAGIC.len()..CHECKED_FROM].copy_from_slice(&checksum);
@@ -167,14 +167,18 @@ fn read_operations(input: &mut Input<'_>) -> Option<Operations> {
         object: numbers[1],
         slot: numbers[2],
     };
-    let made = |numbers: &[u32]| Made {
-        by: numbers[0],
-        is_sequence: numbers[1] != 0,
+    let made = |numbers: &[u32]| {
+        let kind = Kind::from_number(numbers[1])?;
+        Some(Made {
+            by: numbers[0],
+            kind,
+        })
     };
+    let objects: Option<Vec<Made>> = objects.chunks_exact(2).map(made).collect();
     Some(Operations::from_parts(
         secret,
         runs.chunks_exact(3).map(run).collect(),
-        objects.chunks_exact(2).map(made).collect(),
+        objects?,
     ))
 }
 

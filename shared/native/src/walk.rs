@@ -56,7 +56,7 @@ impl Drop for Walk<'_> {
 
 /// Indices of all ancestors of `include`, with themselves, that are none of `exclude`; ascending.
 pub fn difference(graph: &Graph, include: &[u32], exclude: &[u32]) -> Vec<u32> {
-    if exclude.is_empty() && is_all(graph, include) {
+    if exclude.is_empty() && include == graph.head_indices() {
         return (0..graph.len() as u32).collect();
     }
     COLOURS.with_borrow_mut(|colours| {
@@ -96,13 +96,4 @@ pub fn difference(graph: &Graph, include: &[u32], exclude: &[u32]) -> Vec<u32> {
         found.reverse();
         found
     })
-}
-
-/// Whether these are all heads there are.
-fn is_all(graph: &Graph, include: &[u32]) -> bool {
-    let heads = graph.heads();
-    include.len() == heads.len()
-        && include
-            .iter()
-            .all(|index| heads.contains(&graph.hash(*index)))
 }
