@@ -11,7 +11,7 @@ import pytest
 
 from support.program import run_to_end
 
-from . import fuzz_codec, fuzz_document, fuzz_session
+from . import fuzz_codec, fuzz_document, fuzz_session, fuzz_sync
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
@@ -56,6 +56,11 @@ def test_mutated_sync_messages(seed: int) -> None:
         fuzz_document.fuzz(corpus, chance)
 
 
+def test_worlds_of_any_size() -> None:
+    for seed in range(60):
+        fuzz_sync.one_world(seed)
+
+
 def test_corpus_is_small() -> None:
     """It lies in the repository; what a fuzzer finds is minimized before it is added."""
     sizes = [file.stat().st_size for target in TARGETS for file in files_of(target)]
@@ -75,8 +80,9 @@ def test_guided_fuzzing(target: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 180)
-def test_fuzzing_of_documents(tmp_path: Path) -> None:
-    run_fuzzer(tmp_path, str(HERE / "fuzz_document.py"), str(SECONDS))
+@pytest.mark.parametrize("fuzzer", ["fuzz_document.py", "fuzz_sync.py"])
+def test_random_fuzzing(fuzzer: str, tmp_path: Path) -> None:
+    run_fuzzer(tmp_path, str(HERE / fuzzer), str(SECONDS))
 
 
 def run_fuzzer(directory: Path, *arguments: str) -> None:

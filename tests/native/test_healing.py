@@ -21,9 +21,10 @@ MOST_ROUNDS = 60
 
 
 class Healing:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, most_clients: int = 5) -> None:
         self.chance = random.Random(seed)
-        kinds = self.chance.choices([NEW, OLD, V1], [4, 1, 1], k=self.chance.randint(2, 5))
+        count = self.chance.randint(2, most_clients)
+        kinds = self.chance.choices([NEW, OLD, V1], [4, 1, 1], k=count)
         self.clients = [Client(peer + 1, self.chance, kind) for peer, kind in enumerate(kinds)]
         self.window = self.chance.choice([1, 2, 8])
         self.document = Document(window=self.window)

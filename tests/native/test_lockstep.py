@@ -22,9 +22,10 @@ NEVER = 1_000_000_000
 
 
 class Lockstep:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, most_clients: int = 4) -> None:
         self.chance = random.Random(seed)
-        kinds = self.chance.choices([NEW, OLD, V1], [4, 1, 1], k=self.chance.randint(1, 4))
+        count = self.chance.randint(1, most_clients)
+        kinds = self.chance.choices([NEW, OLD, V1], [4, 1, 1], k=count)
         self.clients = [Client(peer + 1, self.chance, kind) for peer, kind in enumerate(kinds)]
         self.ours = Document(like_crate=True, window=NEVER, loop_limit=NEVER)
         self.theirs = Replica(b"server----------")
