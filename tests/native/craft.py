@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import groupby
 
 MAGIC = bytes.fromhex("856f4a83")
 DOCUMENT, CHANGE, COMPRESSED, BUNDLE = range(4)
@@ -178,3 +179,99 @@ def message(
             flags,
         ]
     )
+
+
+MAKE_LIST, DELETE, INCREMENT = 2, 3, 5
+INTEGER, COUNTER = 4, 8
+HEAD = (None, 0)
+
+OpId = tuple[int | None, int]
+"""Index of the actor, 0 for the author of the change, and number."""
+
+
+@dataclass
+class Row:
+    """One operation; by default it sets its key to null. At the root if it has no object."""
+
+    key: str | OpId
+    action: int = SET
+    object: OpId | None = None
+    before: Sequence[OpId] = ()
+    insert: bool = False
+    value: int | None = None
+    """Of an increment; of a counter, if it is set."""
+
+
+def rle(values: Sequence[int | bytes | None], *, is_signed: bool = False) -> bytes:
+    """As the crate would encode them: runs, literals and nulls, each as long as it can be."""
+    encoded, literals = bytearray(), bytearray()
+    count = 0
+
+    def end_literals() -> None:
+        nonlocal count
+        if count:
+            encoded.extend(signed(-count) + literals)
+            literals.clear()
+            count = 0
+
+    if all(value is None for value in values):
+        return b""
+    for value, group in groupby(values):
+        length = len(list(group))
+        if value is None:
+            end_literals()
+            encoded.extend(signed(0) + unsigned(length))
+            continue
+        one = signed if is_signed else unsigned
+        data = prefixed(value) if isinstance(value, bytes) else one(value)
+        if length == 1:
+            literals.extend(data)
+            count += 1
+        else:
+            end_literals()
+            encoded.extend(signed(length) + data)
+    end_literals()
+    return bytes(encoded)
+
+
+def deltas(values: Sequence[int | None]) -> bytes:
+    differences: list[int | None] = []
+    last = 0
+    for value in values:
+        differences.append(None if value is None else value - last)
+        last = last if value is None else value
+    return rle(differences, is_signed=True)
+
+
+def booleans(values: Sequence[bool]) -> bytes:
+    encoded, now = bytearray(), False
+    for value, group in groupby(values):
+        if value != now:
+            encoded.extend(unsigned(0))
+        encoded.extend(unsigned(len(list(group))))
+        now = not value
+    return bytes(encoded)
+
+
+def columns(rows: Sequence[Row]) -> dict[int, bytes]:
+    """The columns of these operations, for a `Change` with as many."""
+    elements = [row.key if isinstance(row.key, tuple) else (None, None) for row in rows]
+    before = [each for row in rows for each in row.before]
+    metas = [
+        0 if row.value is None else 1 << 4 | (INTEGER if row.action == INCREMENT else COUNTER)
+        for row in rows
+    ]
+    return {
+        OBJECT_ACTOR: rle([row.object and row.object[0] for row in rows]),
+        OBJECT_COUNTER: rle([row.object and row.object[1] for row in rows]),
+        KEY_ACTOR: rle([actor for actor, _ in elements]),
+        KEY_COUNTER: deltas([counter for _, counter in elements]),
+        KEY_STRING: rle([row.key.encode() if isinstance(row.key, str) else None for row in rows]),
+        INSERT: booleans([row.insert for row in rows]),
+        ACTION: rle([row.action for row in rows]),
+        VALUE_META: rle(metas),
+        VALUE: b"".join(signed(row.value) for row in rows if row.value is not None),
+        PREDECESSOR_GROUP: rle([len(row.before) for row in rows]),
+        PREDECESSOR_ACTOR: rle([actor for actor, _ in before]),
+        PREDECESSOR_COUNTER: deltas([counter for _, counter in before]),
+    }
