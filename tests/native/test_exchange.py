@@ -10,6 +10,7 @@ from amsync._automerge import Document, Outcome, Replica, build_document
 
 from . import craft
 from .craft import Change
+from .kinds import parts
 from .pipes import Network
 
 ALICE, BOB = b"alice-----------", b"bob-------------"
@@ -447,3 +448,225 @@ def test_large_document_in_flight_is_not_sent_again() -> None:
         for data in sent(document.sync([(2, answer)])).get(2, []):
             reader.receive(1, data)
     assert reader.heads() == document.heads()
+
+
+def linear(size: int = 3) -> tuple[Document, list[bytes], list[bytes]]:
+    """A document with one change after the other, their chunks and their hashes."""
+    replica, hashes = Replica(ALICE), []
+    for number in range(size):
+        replica.put("n", number)
+        hashes += replica.heads()
+    return opened(replica), replica.changes(), hashes
+
+
+def only(outcome: Outcome, peer: int) -> bytes:
+    """The one message for this peer."""
+    (message,) = (data for data, peers in outcome.messages if peer in peers)
+    return message
+
+
+def test_peer_that_says_reset_is_sent_again_what_it_was_sent() -> None:
+    document, changes, hashes = linear(2)
+    document.add_peer(1)
+    behind = craft.message(heads=hashes[:1], haves=[craft.have(hashes[:1])])
+    reset = craft.message(heads=hashes[:1], haves=[craft.have(hashes[:1])], flags=b"\2\2\x85")
+    assert changes[1] in only(document.sync([(1, behind)]), 1)
+    assert all(changes[1] not in data for data, _ in document.sync([(1, behind)]).messages)
+
+    outcome = document.sync([(1, reset)])
+
+    assert changes[1] in only(outcome, 1)
+
+
+def test_unknown_last_sync_is_told_once_for_each_message_that_names_it() -> None:
+    document, _, _ = linear()
+    document.add_peer(1)
+    document.add_peer(2)
+    unknown = craft.message(heads=[b"?" * 32], haves=[craft.have([b"!" * 32])])
+    change = Change(BOB)
+
+    assert only(document.sync([(1, unknown)]), 1)
+    meanwhile = document.sync([(2, craft.message([change.chunk()], [change.hash()]))])
+    assert all(1 not in peers for _, peers in meanwhile.messages)
+    assert only(document.sync([(1, unknown)]), 1)
+
+
+def test_peer_that_names_our_new_heads_is_not_told_them() -> None:
+    document, _, hashes = linear()
+    for peer in (1, 2):
+        document.add_peer(peer)
+        document.sync([(peer, craft.message(heads=hashes[-1:]))])
+    change = Change(BOB, 1, 4, hashes[-1:])
+    brought = craft.message([change.chunk()], [change.hash()])
+    named = craft.message(heads=[change.hash()], haves=[craft.have([change.hash()])])
+
+    outcome = document.sync([(1, brought), (2, named)])
+
+    assert [peers for _, peers in outcome.messages] == [[1]]
+
+
+def test_same_message_before_and_after_a_change_came_is_taken_as_what_it_says_then() -> None:
+    document, _, hashes = linear()
+    for peer in (1, 2, 3):
+        document.add_peer(peer)
+        document.sync([(peer, craft.message(heads=hashes[-1:]))])
+    change = Change(BOB, 1, 4, hashes[-1:])
+    named = craft.message(heads=[change.hash()])
+
+    document.sync([(1, named), (2, craft.message([change.chunk()], [change.hash()])), (3, named)])
+
+    assert document.state(3)["shared_heads"] == [change.hash()]
+
+
+def test_peer_that_only_asks_gets_what_lies_before_it_too() -> None:
+    document, changes, hashes = linear()
+    document.add_peer(1)
+    message = craft.message(heads=hashes[:1], need=hashes[2:], haves=())
+
+    answer = only(document.sync([(1, message)]), 1)
+
+    assert [change in answer for change in changes] == [False, True, True]
+
+
+def test_peer_that_asks_for_what_it_should_have_gets_it() -> None:
+    document, changes, hashes = linear()
+    document.add_peer(1)
+    message = craft.message(heads=hashes[2:], need=hashes[1:2], haves=())
+
+    answer = only(document.sync([(1, message)]), 1)
+
+    assert [change in answer for change in changes] == [False, True, False]
+
+
+def test_peer_that_has_nothing_gets_all_whatever_it_believes_to_share() -> None:
+    document, changes, hashes = linear()
+    document.add_peer(1)
+
+    answer = only(document.sync([(1, craft.message(haves=[craft.have(hashes[-1:])]))]), 1)
+
+    assert all(change in answer for change in changes)
+
+
+def test_saved_document_is_sent_with_what_came_after_it() -> None:
+    writer, reader = filled(), Replica()
+    saved = writer.save()
+    writer.put("later", 1)
+    document, _ = Document.load([saved, writer.changes()[-1]])
+    document.add_peer(1)
+    reader.connect(0)
+    hello = reader.generate(0)
+    assert hello is not None
+
+    reader.receive(0, only(document.sync([(1, hello)]), 1))
+
+    assert reader.heads() == document.heads()
+
+
+def test_first_hello_has_no_filter() -> None:
+    """ENGINE T7: it would cost everybody who opens a document bytes in proportion to it."""
+    document, _, _ = linear(1_000)
+    document.add_peer(1)
+    assert len(only(document.sync([], hello=[1]), 1)) < 100
+
+
+def test_peer_that_has_nothing_for_us_gets_no_large_filter() -> None:
+    """ENGINE T7."""
+    document, _, hashes = linear(5_000)
+    document.add_peer(1)
+    message = craft.message(heads=hashes[:1], haves=[craft.have(hashes[:1])])
+
+    answer = only(document.sync([(1, message)]), 1)
+
+    assert len(parts(answer)[0]) < 200
+
+
+def test_refused_peer_gets_nothing_in_that_batch() -> None:
+    document, _, hashes = linear()
+    for peer in (1, 2):
+        document.add_peer(peer)
+        document.sync([(peer, craft.message(heads=hashes[-1:]))])
+    change = Change(BOB, 1, 4, hashes[-1:])
+    bad = craft.message([craft.chunk(craft.CHANGE, change.data(), b"0000")])
+
+    outcome = document.sync([(1, bad), (2, craft.message([change.chunk()], [change.hash()]))])
+
+    assert [peers for _, peers in outcome.messages] == [[2]]
+    assert [peers for _, peers in document.sync([], hello=[1]).messages] == [[1]]
+
+
+def test_one_answer_to_all_that_is_under_way_opens_the_window() -> None:
+    writer, reader = filled(3), Replica()
+    document = Document(window=3)
+    network = Network(document, [writer, reader])
+    network.settle()
+    reached = []
+    for number in range(9):
+        writer.put("n", number)
+        outcome = document.sync(network.say(0))
+        reached.append(any(1 in peers for _, peers in outcome.messages))
+        for data, peers in outcome.messages:
+            for peer in peers:
+                network.replicas[peer].receive(0, data)
+        if number % 3 == 2:
+            network.exchange(network.say(1))
+
+    assert all(reached)
+
+
+def test_peer_made_read_only_is_told_also_when_it_has_not_answered() -> None:
+    document, changes, hashes = linear(2)
+    document = Document(window=1)
+    document.apply(changes[0])
+    document.add_peer(1)
+    document.sync([(1, craft.message())])
+    document.apply(changes[1])
+    assert document.heads() == hashes[1:]
+
+    document.set_read_only(1, True)
+    outcome = document.sync([])
+
+    assert flags(only(outcome, 1)) & READ_ONLY
+
+
+def test_heads_come_after_the_reset_though_another_peer_gets_the_same_message() -> None:
+    document, _, hashes = linear()
+    document.add_peer(1)
+    document.add_peer(2)
+    document.reset_peer(2)
+
+    outcome = document.sync([], hello=[1])
+
+    to_two = [named_heads(data) for data, peers in outcome.messages if 2 in peers]
+    assert outcome.messages[0][1] == [1]
+    assert to_two == [[], hashes[-1:]]
+
+
+def test_messages_that_differ_only_at_their_end_are_told_apart() -> None:
+    common = Change(ALICE, extra=bytes(8_000))
+    one, two = Change(BOB), Change(b"cid-------------")
+    document = Document()
+    document.apply(common.chunk() + one.chunk() + two.chunk())
+    batch = []
+    for peer, change in ((1, one), (2, two)):
+        document.add_peer(peer)
+        need = [common.hash(), change.hash()]
+        batch.append((peer, craft.message(need=need, haves=(), flags=b"")))
+
+    outcome = document.sync(batch)
+
+    answers = only(outcome, 1), only(outcome, 2)
+    assert len(answers[0]) == len(answers[1])
+    assert [one.chunk() in answer for answer in answers] == [True, False]
+    assert [two.chunk() in answer for answer in answers] == [False, True]
+
+
+def test_changes_that_waited_for_the_same_one_come_out_oldest_first() -> None:
+    parent = Change(ALICE)
+    waiting = [Change(bytes([n]) * 16, 1, 2, [parent.hash()]) for n in range(10)]
+    document = Document()
+    document.add_peer(1)
+    document.sync([(1, craft.message([change.chunk() for change in waiting]))])
+
+    outcome = document.sync([(1, craft.message([parent.chunk()], [parent.hash()]))])
+
+    assert outcome.chunks == [parent.chunk(), *(change.chunk() for change in waiting)]

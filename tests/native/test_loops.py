@@ -130,7 +130,7 @@ def test_refused_change_is_not_asked_for_again() -> None:
 
 def test_much_that_was_under_way_does_not_hide_a_loop() -> None:
     network = started(v1=False)
-    for number in range(100):
+    for number in range(300):
         network.replicas[0].put("n", number)
         network.exchange(network.say(0))
     lose_inbound(network)
@@ -152,3 +152,56 @@ def test_busy_document_does_not_hide_a_loop() -> None:
         network.exchange(batch)
     network.settle(most_rounds=20)
     assert network.converged()
+
+
+@pytest.mark.parametrize("window", [8, 100])
+def test_peer_that_only_listens_is_no_loop(window: int) -> None:
+    """It is told of each change, and says nothing: what it is told is new each time."""
+    document = Document(loop_limit=LOOP_LIMIT, window=window)
+    listening = bytes([2, 2, 0x86]) if window == 8 else craft.FLAGS
+    document.add_peer(1)
+    document.sync([(1, craft.message(flags=listening))])
+    writer = Replica(ALICE)
+    reached = 0
+    for number in range(30):
+        writer.put("n", number)
+        outcome = document.apply(writer.changes()[-1])
+        reached += len(outcome.messages)
+        assert outcome.faults == []
+    assert reached == 30
+
+
+def test_peer_that_repeats_itself_again_after_bringing_changes_is_helped_again() -> None:
+    document = Document(loop_limit=LOOP_LIMIT)
+    document.add_peer(1)
+    heads = [b"?" * 32]
+
+    def repeat() -> list[str]:
+        reasons: list[str] = []
+        while not reasons:
+            outcome = document.sync([(1, craft.message(heads=heads))])
+            reasons = [fault.reason for fault in outcome.faults]
+        return reasons
+
+    assert repeat() == ["loop_reset"]
+    change = Change(ALICE)
+    document.sync([(1, craft.message([change.chunk()], heads))])
+    assert document.heads() == [change.hash()]
+
+    assert repeat() == ["loop_reset"]
+    assert repeat() == ["loop"]
+
+
+def test_what_lies_below_a_refused_change_is_asked_for() -> None:
+    """Else a good change would be lost that came with a bad one after it."""
+    good = Change(ALICE)
+    bad = Change(ALICE, 2, 1, [good.hash()])
+    document = Document(loop_limit=LOOP_LIMIT)
+    document.add_peer(1)
+    refused = document.sync([(1, craft.message([good.chunk(), bad.chunk()], [bad.hash()]))])
+    assert [fault.reason for fault in refused.faults] == ["op_id"]
+
+    ((asked, _),) = document.sync([(1, craft.message(heads=[bad.hash()]))]).messages
+
+    assert good.hash() in asked
+    assert bad.hash() not in asked
