@@ -97,6 +97,26 @@ def test_role_of_the_peer_goes_with_it() -> None:
     assert outcome.messages[0][0][-1] & 1, "it may write again, and is told to send again"
 
 
+CARRIED = ("shared_heads", "takes_v2", "takes_reset", "peer_read_only", "needs_reset")
+
+
+@pytest.mark.parametrize("v1", [False, True])
+def test_what_is_known_of_a_peer_goes_with_it(v1: bool) -> None:
+    network = started(v1=v1)
+    network.replicas[1].set_read_only(0, True)
+    network.settle()
+    network.document.reset_peer(0)
+    before = [network.document.state(peer) for peer in (0, 1)]
+    assert before[1]["peer_read_only"] != v1
+    assert before[1]["shared_heads"]
+
+    document = moved(network)
+
+    after = [document.state(peer) for peer in (0, 1)]
+    for was, is_now in zip(before, after, strict=True):
+        assert {key: is_now[key] for key in CARRIED} == {key: was[key] for key in CARRIED}
+
+
 @pytest.mark.parametrize("bad", [b"", b"\x02\x00", b"\x01\x00" + b"x" * 31])
 def test_bad_token_is_refused(bad: bytes) -> None:
     document = Document()

@@ -51,6 +51,21 @@ def test_document_with_a_sidecar_is_the_same_one() -> None:
     assert network.converged()
 
 
+def test_edit_far_up_in_the_operation_numbers_is_taken_after_a_load_with_a_sidecar() -> None:
+    changes = [craft.Change(b"a" * 16)]
+    for number in range(1, 4):
+        deps = [changes[-1].hash()]
+        changes.append(craft.Change(b"a" * 16, number + 1, number << 20, deps))
+    edit = changes.pop()
+    snapshot, _, sidecar = compact([change.chunk() for change in changes])
+    document, _ = Document.load([snapshot], sidecar=sidecar)
+    assert document.missing_sidecar() is None
+
+    document.apply(edit.chunk())
+
+    assert document.heads() == [edit.hash()]
+
+
 @pytest.mark.parametrize("kind", ["v2", "v1"])
 def test_edits_on_a_document_with_a_sidecar_are_checked_like_others(kind: str) -> None:
     replica = history()
@@ -135,6 +150,78 @@ def test_sidecar_of_another_snapshot_is_not_used() -> None:
     document, _ = Document.load([snapshot], sidecar=wrong)
 
     assert document.heads() == heads
+    assert document.missing_sidecar() is not None
+
+
+def test_sidecar_of_another_snapshot_of_the_same_length_is_not_used() -> None:
+    def of(actor: int) -> Replica:
+        replica = Replica(bytes([actor]) * 16)
+        for number in range(CHANGES):
+            replica.put("n", number)
+        return replica
+
+    replica, *others = map(of, range(20))
+    snapshot, heads, _ = compact(replica.changes())
+    compacted = [compact(other.changes()) for other in others]
+    wrong = [sidecar for data, _, sidecar in compacted if len(data) == len(snapshot)]
+    assert wrong
+
+    for sidecar in wrong:
+        document, _ = Document.load([snapshot], sidecar=sidecar)
+        assert document.heads() == heads
+        assert document.missing_sidecar() is not None
+
+
+CHANGE_COUNT, EDGE_COUNT, AUTHOR_COUNT, AUTHORS = 96, 100, 104, 108
+AUTHOR = 4 + 16
+
+
+def word(data: bytearray, at: int, add: int = 0) -> int:
+    value = int.from_bytes(data[at : at + 4], "little") + add
+    data[at : at + 4] = value.to_bytes(4, "little")
+    return value
+
+
+def contradicting(sidecar: bytes, case: str) -> bytes:
+    data = bytearray(sidecar)
+    hashes = AUTHORS + AUTHOR * word(data, AUTHOR_COUNT)
+    max_ops = hashes + (32 + 4 + 4) * word(data, CHANGE_COUNT)
+    match case:
+        case "more bytes":
+            data += bytes(4)
+        case "more edges":
+            end = max_ops + (4 + 4) * word(data, CHANGE_COUNT) + 4 * word(data, EDGE_COUNT, 1)
+            data[end:end] = bytes(4)
+        case "operation number that is too large":
+            data[max_ops : max_ops + 4] = b"\xff" * 4
+        case "change twice":
+            data[hashes + 32 : hashes + 64] = data[hashes : hashes + 32]
+        case "author twice":
+            data[AUTHORS + AUTHOR : AUTHORS + 2 * AUTHOR] = data[AUTHORS : AUTHORS + AUTHOR]
+        case "author without changes":
+            word(data, AUTHOR_COUNT, 1)
+            data[hashes:hashes] = bytes([16, 0, 0, 0]) + b"nobody----------"
+    return mended(data)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "more bytes",
+        "more edges",
+        "operation number that is too large",
+        "change twice",
+        "author twice",
+        "author without changes",
+    ],
+)
+def test_sidecar_that_contradicts_itself_is_not_used(case: str) -> None:
+    snapshot, heads, sidecar = compact(history().changes())
+    assert Document.load([snapshot], sidecar=mended(bytearray(sidecar)))[0].heads() == heads
+
+    document, problems = Document.load([snapshot], sidecar=contradicting(sidecar, case))
+
+    assert (document.heads(), problems) == (heads, [])
     assert document.missing_sidecar() is not None
 
 
