@@ -77,6 +77,10 @@ REFUSED = {
         [FIRST.chunk(), Change(BOB, 1, 1, [FIRST.hash()]).chunk()],
         "op_id",
     ),
+    "empty change that leaves a gap": (
+        [FIRST.chunk(), Change(BOB, 1, 3, [FIRST.hash()], operations=0).chunk()],
+        "op_id",
+    ),
     "operation ids near 2^32": ([Change(ALICE, start=2**32 - 3).chunk()], "op_id"),
     "operation ids near 2^31": ([Change(ALICE, start=2**31 - 3).chunk()], "op_id"),
     "operation ids far ahead": ([Change(ALICE, start=2**20 + 2).chunk()], "op_id"),
@@ -319,6 +323,20 @@ def test_refused_change_in_the_queue_does_not_refuse_its_parent() -> None:
     assert document.queued_count() == 0
 
 
+def test_stored_change_that_proves_bad_when_its_parent_comes_is_nobodys_fault() -> None:
+    bad = Change(BOB, 1, 1, [FIRST.hash()])
+    document, problems = Document.load([bad.chunk()])
+    assert (problems, document.queued_count()) == ([], 1)
+    for peer in (0, 1):
+        document.add_peer(peer)
+
+    outcome = document.sync([(1, craft.message([FIRST.chunk()], [FIRST.hash()]))])
+
+    assert outcome.faults == []
+    assert document.heads() == [FIRST.hash()]
+    assert document.queued_count() == 0
+
+
 def test_queued_change_that_cannot_be_applied_does_not_refuse_its_parent() -> None:
     bad = Change(BOB, 1, 2, [FIRST.hash()], columns=predecessors(1, 77))
     document = Document()
@@ -331,6 +349,23 @@ def test_queued_change_that_cannot_be_applied_does_not_refuse_its_parent() -> No
     assert document.heads() == [FIRST.hash()]
     assert [(fault.peer, fault.reason) for fault in outcome.faults] == [(1, "malformed")]
     assert Document.load([document.save()])[0].heads() == [FIRST.hash()]
+
+
+def test_refused_message_does_not_move_the_bound_on_operation_numbers() -> None:
+    """Else a few of them would use up all the numbers there are."""
+    far = Change(ALICE, start=1 << 20)
+    bad = Change(BOB, sequence=7)
+    farther = Change(ALICE, start=2 << 20)
+    document = Document()
+    document.add_peer(1)
+
+    reasons = [
+        fault.reason
+        for changes in ([far, bad], [farther])
+        for fault in document.sync([(1, craft.message([each.chunk() for each in changes]))]).faults
+    ]
+
+    assert reasons == ["sequence", "op_id"]
 
 
 def test_queue_is_bounded() -> None:
