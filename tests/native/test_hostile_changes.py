@@ -323,6 +323,55 @@ def test_refused_change_in_the_queue_does_not_refuse_its_parent() -> None:
     assert document.queued_count() == 0
 
 
+def test_what_waited_waits_on_when_its_parent_came_in_a_refused_message() -> None:
+    waiting = Change(BOB, 1, 2, [FIRST.hash()])
+    bad = Change(ALICE, 2, 1, [FIRST.hash()])
+    document = Document()
+    for peer in (1, 2):
+        document.add_peer(peer)
+    document.sync([(1, craft.message([waiting.chunk()], [waiting.hash()]))])
+
+    outcome = document.sync([(2, craft.message([FIRST.chunk(), bad.chunk()], [bad.hash()]))])
+
+    assert [(fault.peer, fault.reason) for fault in outcome.faults] == [(2, "op_id")]
+    assert document.queued_count() == 1
+    document.apply(FIRST.chunk())
+    assert document.heads() == [waiting.hash()]
+
+
+def test_nothing_of_a_refused_message_waits() -> None:
+    orphan = Change(BOB, 1, 2, [b"?" * 32])
+    document = Document()
+    document.add_peer(1)
+
+    document.sync([(1, craft.message([orphan.chunk(), Change(ALICE, sequence=2).chunk()]))])
+
+    assert document.queued_count() == 0
+
+
+def test_second_change_with_a_number_does_not_wait_for_its_parent() -> None:
+    document = Document()
+    document.add_peer(1)
+    document.apply(FIRST.chunk())
+    second = Change(ALICE, deps=[b"?" * 32])
+
+    outcome = document.sync([(1, craft.message([second.chunk()], [second.hash()]))])
+
+    assert [fault.reason for fault in outcome.faults] == ["duplicate_sequence"]
+    assert document.queued_count() == 0
+
+
+def test_change_that_comes_twice_waits_once() -> None:
+    orphan = Change(BOB, 1, 2, [b"?" * 32])
+    document = Document()
+    document.add_peer(1)
+
+    for _ in range(2):
+        document.sync([(1, craft.message([orphan.chunk()], [orphan.hash()]))])
+
+    assert document.queued() == [orphan.chunk()]
+
+
 def test_stored_change_that_proves_bad_when_its_parent_comes_is_nobodys_fault() -> None:
     bad = Change(BOB, 1, 1, [FIRST.hash()])
     document, problems = Document.load([bad.chunk()])

@@ -10,6 +10,7 @@ from .craft import Change
 ALICE, BOB = b"alice-----------", b"bob-------------"
 LIGHT_BYTES = 32 << 10
 LIGHT_FILTERED = 1 << 15
+LIGHT_OPERATIONS = 4096
 
 
 def with_peers(document: Document) -> Document:
@@ -36,6 +37,16 @@ def test_what_inflates_is_not_light_and_nothing_is_done_with_it() -> None:
         assert (outcome.taken, document.change_count()) == (0, 0)
         assert document.sync(batch).taken == 2
         assert document.change_count() == 1
+
+
+def test_change_of_many_operations_is_not_light_however_small_it_is() -> None:
+    for count, taken in ((LIGHT_OPERATIONS, 1), (LIGHT_OPERATIONS + 1, 0)):
+        document = with_peers(Document())
+        change = Change(ALICE, operations=count)
+        message = craft.message([change.chunk()], [change.hash()])
+
+        assert len(message) < 200
+        assert document.sync([(1, message)], only_light=True).taken == taken
 
 
 def test_messages_of_a_batch_are_light_up_to_a_bound_together() -> None:

@@ -173,3 +173,17 @@ def test_number_that_an_author_left_out_is_refused(document: Document) -> None:
     outcome = send(document, bad)
 
     assert [fault.reason for fault in outcome.faults] == ["malformed"]
+
+
+def test_nothing_is_believed_beside_a_stored_change_that_refers_wrongly() -> None:
+    """What follows it can't be looked up, and is tried out: that fails as long as it is there."""
+    stored = change(WRONG["deletion of nothing"], BASE)
+    nowhere = change([Row("x", object=own(77))], stored)
+    document, problems = Document.load([each.chunk() for each in (BASE, stored, nowhere)])
+    assert problems == []
+    document.add_peer(1)
+    bad = change([Row("k", craft.DELETE)], nowhere)
+
+    assert send(document, bad).taken == 0
+    assert document.sync([(1, craft.message([bad.chunk()], [bad.hash()]))]).faults
+    assert document.heads() == [nowhere.hash()]

@@ -105,6 +105,29 @@ def test_load_without_a_sidecar_makes_the_one_that_is_missing() -> None:
     assert Document.load([snapshot], sidecar=sidecar)[0].missing_sidecar() is None
 
 
+def test_sidecar_that_is_made_when_more_has_come_is_of_the_snapshot_alone() -> None:
+    replica = history()
+    snapshot, _, sidecar = compact(replica.changes())
+    for letter in "later":
+        replica.splice("text", 0, 0, letter)
+        replica.put("key", letter)
+    blobs = [snapshot, *replica.changes()[-10:]]
+    made = Document.load(blobs)[0].missing_sidecar()
+    assert made is not None
+    assert len(made) == len(sidecar)
+    document, problems = Document.load(blobs, sidecar=made)
+    assert (problems, document.missing_sidecar()) == ([], None)
+    document.add_peer(1)
+
+    for edit in (lambda: replica.splice("text", 2, 1, ""), lambda: replica.put("key", "again")):
+        edit()
+        message = craft.message(replica.changes()[-1:], replica.heads())
+        outcome = document.sync([(1, message)], only_light=True)
+
+        assert (outcome.taken, outcome.faults) == (1, [])
+    assert document.value() == replica.value()
+
+
 def test_small_documents_have_none() -> None:
     replica = Replica()
     replica.put("n", 1)
