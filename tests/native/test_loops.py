@@ -205,3 +205,17 @@ def test_what_lies_below_a_refused_change_is_asked_for() -> None:
 
     assert good.hash() in asked
     assert bad.hash() not in asked
+
+
+@pytest.mark.xfail(reason="it is silenced again at once", raises=AssertionError)
+def test_silenced_peer_is_told_of_its_new_role() -> None:
+    document = Document(loop_limit=LOOP_LIMIT)
+    document.add_peer(1)
+    for _ in range(50):
+        document.sync([(1, craft.message(heads=[b"?" * 32]))])
+
+    document.set_read_only(1, True)
+    outcome = document.sync([])
+
+    assert [peers for _, peers in outcome.messages] == [[1]]
+    assert outcome.faults == []

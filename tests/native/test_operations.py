@@ -187,3 +187,27 @@ def test_nothing_is_believed_beside_a_stored_change_that_refers_wrongly() -> Non
     assert send(document, bad).taken == 0
     assert document.sync([(1, craft.message([bad.chunk()], [bad.hash()]))]).faults
     assert document.heads() == [nowhere.hash()]
+
+
+@pytest.mark.xfail(reason="all that waited is refused for one bad change", raises=AssertionError)
+@pytest.mark.parametrize("bad_one", ["came with the parent", "waited too"])
+def test_good_change_that_waited_is_taken_beside_a_bad_one(bad_one: str) -> None:
+    """Else it is never asked for again, and all that its author writes later waits for it."""
+    parent = Change(ALICE)
+    good = Change(BOB, 1, 2, [parent.hash()])
+    rows = [Row("k", craft.DELETE)]
+    bad = Change(b"carol-----------", 1, 2, [parent.hash()], columns=craft.columns(rows))
+    document = Document()
+    for peer in (1, 2, 3):
+        document.add_peer(peer)
+    document.sync([(2, craft.message([good.chunk()], [good.hash()]))])
+    if bad_one == "waited too":
+        document.sync([(3, craft.message([bad.chunk()], [bad.hash()]))])
+        outcome = document.sync([(1, craft.message([parent.chunk()], [parent.hash()]))])
+    else:
+        chunks = [parent.chunk(), bad.chunk()]
+        outcome = document.sync([(3, craft.message(chunks, [bad.hash()]))])
+
+    assert [fault.peer for fault in outcome.faults] == [3]
+    document.sync([(1, craft.message([parent.chunk()], [parent.hash()]))])
+    assert document.heads() == [good.hash()]
