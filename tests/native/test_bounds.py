@@ -58,7 +58,7 @@ def test_operation_numbers_pay_for_no_rows() -> None:
         changes.append(Change(ALICE, number + 1, 1 + (number << 10), deps))
     assert send(document, changes)[0] == []
 
-    bomb = Change(ALICE, 51, 1 + (50 << 20), [changes[-1].hash()], operations=10**7)
+    bomb = Change(ALICE, 51, 1 + (50 << 10), [changes[-1].hash()], operations=10**7)
 
     assert send(document, [bomb]) == (["rows"], [])
 

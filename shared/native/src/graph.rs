@@ -311,7 +311,7 @@ impl Graph {
             }
         }
         let joined = change.deps().iter().filter(|dep| self.heads.contains(dep));
-        if !self.is_loading && self.heads.len() - joined.count() >= MOST_HEADS {
+        if !self.is_loading && self.heads.len().saturating_sub(joined.count()) >= MOST_HEADS {
             return Err(Refusal::new(
                 reason::TOO_COMPLEX,
                 "too many branches are not merged",

@@ -31,7 +31,7 @@ pub struct Peer {
     pub track_heads: bool,
     /// Messages with changes that it has not answered, and their bytes.
     unanswered: usize,
-unanswered_bytes: usize,
+    unanswered_bytes: usize,
     /// Of its last message: its filters are kept until it is answered.
     pub kept_bytes: usize,
     silenced: bool,
@@ -118,7 +118,7 @@ impl Peer {
 
     pub fn set_read_only(&mut self, read_only: bool, like_crate: bool) {
         self.state = Arc::new(self.state.with_role(read_only, like_crate));
-self.unanswered = 0;
+        self.unanswered = 0;
         self.unanswered_bytes = 0;
         self.silenced = false;
         self.renewed = false;
