@@ -107,16 +107,14 @@ pub fn check(
     budget.pay_rows(chunk.data.len());
     match chunk.kind {
         CHANGE => {
-            check_checksum(chunk, CHANGE, chunk.data)?;
-            let change = check_change(chunk.whole, chunk.data, budget)?;
+            let change = check_change(chunk, chunk.whole, chunk.data, budget)?;
             Ok(Checked::Change(Box::new(change)))
         }
         COMPRESSED => {
             let data = budget.inflate(chunk.data)?;
             budget.pay_rows(data.len());
-            check_checksum(chunk, CHANGE, &data)?;
             let whole = change_chunk(chunk.checksum, &data);
-            let change = check_change(&whole, &data, budget)?;
+            let change = check_change(chunk, &whole, &data, budget)?;
             Ok(Checked::Change(Box::new(change)))
         }
         DOCUMENT => {
@@ -184,7 +182,23 @@ pub fn leb128(value: usize) -> Vec<u8> {
     bytes
 }
 
-fn check_change(whole: &[u8], data: &[u8], budget: &mut Budget) -> Result<CheckedChange, Refusal> {
+/// The crate computes the hash anyhow: only of what doesn't parse the checksum is made here, since
+/// then it is torn rather than malformed.
+fn check_change(
+    chunk: &Chunk<'_>,
+    whole: &[u8],
+    data: &[u8],
+    budget: &mut Budget,
+) -> Result<CheckedChange, Refusal> {
+    let parsed = parse_change(whole, data, budget);
+    let is_whole = |parsed: &CheckedChange| parsed.change.hash().0[..4] == chunk.checksum;
+    if !parsed.as_ref().is_ok_and(is_whole) {
+        check_checksum(chunk, CHANGE, data)?;
+    }
+    parsed
+}
+
+fn parse_change(whole: &[u8], data: &[u8], budget: &mut Budget) -> Result<CheckedChange, Refusal> {
     let columns = change_columns(data)?;
     if columns.iter().any(Column::is_compressed) {
         return Err(Refusal::malformed("a change with compressed columns"));
@@ -197,7 +211,7 @@ fn check_change(whole: &[u8], data: &[u8], budget: &mut Budget) -> Result<Checke
         let detail = format!("a change of {} operations", change.len());
         return Err(Refusal::new(reason::TOO_LARGE, detail));
     }
-    let mut checked = inspect_change(change)?;
+    let mut checked = inspect_columns(change, &columns)?;
     checked.cost.rows = cost.rows;
     Ok(checked)
 }
@@ -271,6 +285,13 @@ fn check_document(data: &[u8], budget: &mut Budget) -> Result<(Vec<ChangeHash>, 
 
 /// What `apply_changes` trusts in a single change.
 fn inspect_change(change: Change) -> Result<CheckedChange, Refusal> {
+    let raw = change.raw_bytes().to_vec();
+    let data = cut(&mut Reader::new(&raw))?.data;
+    inspect_columns(change, &change_columns(data)?)
+}
+
+/// The same, of the change with these columns.
+fn inspect_columns(change: Change, columns: &[Column<'_>]) -> Result<CheckedChange, Refusal> {
     if change.seq() == 0 || change.seq() > MOST_SEQUENCE {
         return Err(Refusal::new(
             reason::SEQUENCE,
@@ -290,9 +311,6 @@ fn inspect_change(change: Change) -> Result<CheckedChange, Refusal> {
             "an author named after the first change",
         ));
     }
-    let raw = Reader::new(change.raw_bytes());
-    let data = cut(&mut { raw })?.data;
-    let columns = change_columns(data)?;
     let column = |spec| columns.iter().find(|column| column.plain_spec() == spec);
     let actor_count = change.other_actor_ids().len() as u64 + 1;
     for spec in [spec::OBJECT_ACTOR, spec::KEY_ACTOR, spec::PREDECESSOR_ACTOR] {
