@@ -17,9 +17,13 @@ KEY_ACTOR, KEY_COUNTER, KEY_STRING = 0x11, 0x13, 0x15
 INSERT, ACTION = 0x34, 0x42
 VALUE_META, VALUE = 0x56, 0x57
 PREDECESSOR_GROUP, PREDECESSOR_ACTOR, PREDECESSOR_COUNTER = 0x70, 0x71, 0x73
+EXPAND, MARK_NAME = 0x94, 0xA5
+ID_ACTOR, ID_COUNTER = 0x21, 0x23
+SUCCESSOR_GROUP, SUCCESSOR_ACTOR, SUCCESSOR_COUNTER = 0x80, 0x81, 0x83
 DEFLATE = 0x08
 
-MAKE_MAP, SET = 0, 1
+MAKE_MAP, SET, MAKE_LIST, DELETE, MAKE_TEXT, INCREMENT, MAKE_TABLE, MARK = range(8)
+NULL, FALSE, TRUE, UINT, INT, FLOAT, TEXT, BYTES, COUNTER, TIMESTAMP = range(10)
 FLAGS = bytes([2, 2, 0x84])
 
 
@@ -133,19 +137,27 @@ def layout(columns: dict[int, bytes]) -> bytes:
     return unsigned(len(columns)) + b"".join(specs)
 
 
-def document(changes: dict[int, bytes], operations: dict[int, bytes]) -> bytes:
-    """A saved document with one actor and one made-up head."""
+def document(
+    changes: dict[int, bytes],
+    operations: dict[int, bytes],
+    actors: Sequence[bytes] = (b"a",),
+    heads: Sequence[tuple[bytes, int]] = ((b"h" * 32, 0),),
+) -> bytes:
+    """A saved document, unless told otherwise with one actor and one made-up head.
+
+    A head has the position of its change in the columns.
+    """
     data = b"".join(
         [
-            unsigned(1),
-            prefixed(b"a"),
-            unsigned(1),
-            b"h" * 32,
+            unsigned(len(actors)),
+            *map(prefixed, actors),
+            unsigned(len(heads)),
+            *(head for head, _ in heads),
             layout(changes),
             layout(operations),
             *changes.values(),
             *operations.values(),
-            unsigned(0),
+            *(unsigned(position) for _, position in heads),
         ]
     )
     return chunk(DOCUMENT, data)
