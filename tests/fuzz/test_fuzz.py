@@ -4,6 +4,7 @@ import importlib.util
 import os
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from support.program import run_to_end
 
-from . import fuzz_codec, fuzz_document, fuzz_session, fuzz_sync
+from . import fuzz_codec, fuzz_document, fuzz_operations, fuzz_session, fuzz_sync
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
@@ -61,6 +62,15 @@ def test_worlds_of_any_size() -> None:
         fuzz_sync.one_world(seed)
 
 
+@pytest.mark.parametrize("part", range(4))
+def test_worlds_of_operations(part: int) -> None:
+    worlds = fuzz_operations.ENOUGH_WORLDS
+    tally = Counter[str]()
+    for seed in range(part * worlds, (part + 1) * worlds):
+        tally += fuzz_operations.one_world(seed)
+    fuzz_operations.check_enough_was_taken(tally)
+
+
 def test_corpus_is_small() -> None:
     """It lies in the repository; what a fuzzer finds is minimized before it is added."""
     sizes = [file.stat().st_size for target in TARGETS for file in files_of(target)]
@@ -80,7 +90,7 @@ def test_guided_fuzzing(target: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 180)
-@pytest.mark.parametrize("fuzzer", ["fuzz_document.py", "fuzz_sync.py"])
+@pytest.mark.parametrize("fuzzer", ["fuzz_document.py", "fuzz_operations.py", "fuzz_sync.py"])
 def test_random_fuzzing(fuzzer: str, tmp_path: Path) -> None:
     run_fuzzer(tmp_path, str(HERE / fuzzer), str(SECONDS))
 
