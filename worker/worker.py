@@ -59,6 +59,9 @@ CALM_SECONDS = 60.0
 SIDECAR_BYTES = 64 * 1024 * 1024
 """Sidecars that wait for the next checkpoint to be written, at the most."""
 
+SIDECAR_SECONDS = 2.0
+"""A checkpoint or a stop is not held up by them for longer; those that are left are made later."""
+
 BEHIND_SECONDS = 0.1
 FULL_STREAM_WAIT_SECONDS = 0.02
 
@@ -586,16 +589,18 @@ class Worker:
         return left
 
     def keep_sidecars(self) -> None:
-        """Write what is to be found beside documents that came as a whole. Blocking.
+        """Write what is to be found beside documents that came as a whole. Blocking, for a while.
 
         They are caches, and named after the bytes that they belong to: before or after these is
         the same.
         """
-        while self._sidecars:
+        until = time.monotonic() + SIDECAR_SECONDS
+        while self._sidecars and time.monotonic() < until:
             with contextlib.suppress(KeyError):  # another thread was faster
                 document_id, sidecar = self._sidecars.popitem()
                 self._store.keep_sidecar(document_id, sidecar)
-        self._sidecar_bytes = 0
+        if not self._sidecars:
+            self._sidecar_bytes = 0
 
     def _compact(self, document_id: DocumentId) -> int:
         """In a thread: merge a document's files if that is due; tell how many bytes they had.

@@ -27,7 +27,7 @@ use crate::walk::difference;
 const MOST_SEARCHES: usize = 8;
 
 /// A smaller document is opened faster than a second file is read.
-const LEAST_SIDECAR_CHANGES: u32 = 256;
+const LEAST_SIDECAR_CHANGES: u32 = 64;
 
 /// Operations of a change, or their predecessors, that may be looked at on the event loop.
 const LIGHT_ROWS: u64 = 4096;
