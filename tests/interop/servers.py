@@ -24,6 +24,9 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 
 
+HASTY = (str(Path(__file__).with_name("hasty.py")),)
+
+
 @dataclass(frozen=True)
 class ServerOptions:
     """What a scenario may ask for; None leaves the server's default."""
@@ -33,6 +36,7 @@ class ServerOptions:
     storage_id: str | None = None
     tls: tuple[Path, Path] | None = None
     prefix: tuple[str, ...] = ()
+    hasty: bool = False
 
 
 class Server(Protocol):
@@ -82,8 +86,7 @@ class AmsyncServer:
                 [
                     *self._options.prefix,
                     sys.executable,
-                    "-m",
-                    "amsync",
+                    *(HASTY if self._options.hasty else ("-m", "amsync")),
                     "serve",
                     *self._arguments(),
                 ],

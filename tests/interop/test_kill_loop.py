@@ -37,7 +37,8 @@ def test_nothing_named_is_lost_by_kill_9_in_a_loop(
 ) -> None:
     """automerge-repo's own server acknowledges before it saves."""
     kinds = ["promise", "start", "promise"]
-    _run(js, start_server, seed=_seed(), kinds=kinds, announce=announce, creating_seconds=0.2)
+    server = start_server(announce=announce)
+    _run(js, server, seed=_seed(), kinds=kinds, announce=announce, creating_seconds=0.2)
 
 
 @pytest.mark.slow
@@ -51,7 +52,8 @@ def test_nothing_named_is_lost_by_fifty_times_kill_9(
     seed = _seed()
     more = random.Random(seed).choices(list(KILLS), weights=[6, 4, 1], k=50)
     kinds = [*KILLS, *more]
-    _run(js, start_server, seed=seed, kinds=kinds, announce=announce, creating_seconds=1.0)
+    server = start_server(announce=announce, hasty=True)
+    _run(js, server, seed=seed, kinds=kinds, announce=announce, creating_seconds=1.0)
 
 
 def _seed() -> int:
@@ -63,14 +65,13 @@ def _seed() -> int:
 
 def _run(
     js: Driver,
-    start_server: ServerStarter,
+    server: AmsyncServer,
     *,
     seed: int,
     kinds: list[str],
     announce: bool,
     creating_seconds: float,
 ) -> None:
-    server = start_server(announce=announce)
     randomness = random.Random(seed)
     volume = RawVolume(server.data_dir)
     with Recorder(server.url, seed) as recorder:
