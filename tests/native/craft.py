@@ -36,6 +36,17 @@ def unsigned(value: int) -> bytes:
     return bytes(encoded)
 
 
+def read_unsigned(data: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at a place, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
 def signed(value: int) -> bytes:
     encoded = bytearray()
     while not -64 <= value < 64:
@@ -70,12 +81,15 @@ def chunk(kind: int, data: bytes, checksum: bytes | None = None) -> bytes:
     return MAGIC + checksum + bytes([kind]) + prefixed(data)
 
 
+def body(change: bytes) -> bytes:
+    """The data of a chunk, without its header."""
+    length, at = read_unsigned(change, 9)
+    return change[at : at + length]
+
+
 def compressed(change: bytes) -> bytes:
     """A change chunk as the crate would store it in a file."""
-    at = 9
-    while change[at] & 0x80:
-        at += 1
-    data = change[at + 1 :]
+    data = body(change)
     return chunk(COMPRESSED, deflate(data), chunk_hash(data)[:4])
 
 

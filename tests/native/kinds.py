@@ -10,38 +10,29 @@ from collections.abc import Callable
 
 from amsync._automerge import Replica
 
+from .craft import read_unsigned
+
 NEW, OLD, V1 = "new", "old", "v1"
 SERVER = 0
 NEW_TAIL, OLD_TAIL = bytes([2, 2]), bytes([1, 2])
-SYNC_RESET, READ_ONLY, BITS = 1, 2, 0x80
-
-
-def number(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
 
 
 def parts(message: bytes) -> tuple[bytes, bool, bytes]:
     """Everything before the changes; whether there are any; what comes behind them."""
     at = 1
     for _ in range(2):
-        count, at = number(message, at)
+        count, at = read_unsigned(message, at)
         at += 32 * count
-    count, at = number(message, at)
+    count, at = read_unsigned(message, at)
     for _ in range(count):
-        hashes, at = number(message, at)
-        length, at = number(message, at + 32 * hashes)
+        hashes, at = read_unsigned(message, at)
+        length, at = read_unsigned(message, at + 32 * hashes)
         at += length
     before = message[:at]
-    count, at = number(message, at)
+    count, at = read_unsigned(message, at)
     has_changes = count > 0
     for _ in range(count):
-        length, at = number(message, at)
+        length, at = read_unsigned(message, at)
         at += length
     return before, has_changes, message[at:]
 

@@ -5,7 +5,6 @@ import pytest
 from amsync._automerge import Document, InvalidChunk, Replica
 
 from . import craft
-from .kinds import number
 from .pipes import Network
 
 
@@ -57,17 +56,12 @@ def test_lost_inbound_message_is_sent_again_after_a_pending_reset() -> None:
 
 def moved_without_telling(network: Network) -> Document:
     heads = network.document.heads()
-    changes = [c for c in network.replicas[0].changes() if craft.chunk_hash(body(c)) in heads]
+    changes = [c for c in network.replicas[0].changes() if craft.chunk_hash(craft.body(c)) in heads]
     assert changes, "the lost change is the newest"
     document, _ = Document.load(network.replicas[0].changes()[:-1])
     for peer in range(len(network.replicas)):
         document.add_peer(peer, token=network.document.token(peer))
     return document
-
-
-def body(change: bytes) -> bytes:
-    length, at = number(change, 9)
-    return change[at : at + length]
 
 
 def test_token_of_an_owner_that_knew_more_heals() -> None:

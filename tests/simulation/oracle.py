@@ -18,6 +18,7 @@ from pathlib import Path
 from amsync._automerge import Replica, initial_change
 from amsync.ids import DocumentId
 from amsync.storage.wal import read_segment
+from native import craft
 from support.memfs import MemoryFileSystem
 
 ROOT = Path("/data")
@@ -50,28 +51,9 @@ class Violation(BaseException):
     """Something that must hold does not; no code under test may swallow this."""
 
 
-def _leb128(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
-def _to_leb128(value: int) -> bytes:
-    out = bytearray()
-    while True:
-        value, low = value >> 7, value & 0x7F
-        out.append(low | (0x80 if value else 0))
-        if not value:
-            return bytes(out)
-
-
 def heads_of(message: bytes) -> list[bytes]:
     """The heads that a sync message names as its sender's own (PROTOCOL 5.1)."""
-    count, at = _leb128(message, 1)
+    count, at = craft.read_unsigned(message, 1)
     return [message[at + i * HASH_BYTES : at + (i + 1) * HASH_BYTES] for i in range(count)]
 
 
@@ -80,7 +62,7 @@ def hashes_of(blob: bytes) -> set[bytes]:
     found: set[bytes] = set()
     while len(blob) > 10:
         kind = blob[8]
-        length, start = _leb128(blob, 9)
+        length, start = craft.read_unsigned(blob, 9)
         end = start + length
         if end > len(blob):
             break
@@ -91,7 +73,7 @@ def hashes_of(blob: bytes) -> set[bytes]:
         else:
             if kind == 2:
                 body = zlib.decompress(body, -15)
-            found.add(hashlib.sha256(b"\x01" + _to_leb128(len(body)) + body).digest())
+            found.add(hashlib.sha256(b"\x01" + craft.unsigned(len(body)) + body).digest())
         blob = blob[end:]
     return found
 

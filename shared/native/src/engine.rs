@@ -109,12 +109,7 @@ impl Engine {
     }
 
     fn view(&self) -> View<'_> {
-        View {
-            graph: &self.history.graph,
-            queue: &self.history.queue,
-            archive: &self.history.archive,
-            like_crate: self.limits.like_crate,
-        }
+        self.history.view(self.limits.like_crate)
     }
 
     pub fn add_peer(&mut self, id: i64, read_only: bool, track_heads: bool) {
@@ -402,12 +397,7 @@ impl Engine {
     }
 
     fn generate_all(&mut self, refused: &BTreeSet<i64>, report: &mut Report) {
-        let view = View {
-            graph: &self.history.graph,
-            queue: &self.history.queue,
-            archive: &self.history.archive,
-            like_crate: self.limits.like_crate,
-        };
+        let view = self.history.view(self.limits.like_crate);
         let mut outbox = Outbox::default();
         let mut run = |id: i64, peer: &mut Peer| {
             if refused.contains(&id) || peer.is_held(self.limits.window, self.limits.like_crate) {

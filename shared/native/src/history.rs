@@ -14,6 +14,7 @@ use crate::archive::{Archive, Base};
 use crate::chunk::{self, CheckedChange};
 use crate::columns::Budget;
 use crate::error::Refusal;
+use crate::exchange::View;
 use crate::graph::{Graph, Heads};
 use crate::ingest::{read_chunk, settle, Intake, Mode, SavedDocument};
 use crate::operations::{Operations, Verdict};
@@ -126,10 +127,7 @@ impl History {
                 peer: i64::try_from(index).ok(),
             }));
         }
-        let largest = documents
-            .iter()
-            .max_by_key(|document| document.hashes.len());
-        let largest = largest.filter(|_| self.graph.len() == 0);
+        let largest = self.beginning(&documents);
         if let Some(document) = largest {
             // First, so that its changes are the first ones of the graph.
             let hashes: HashSet<&ChangeHash> = document.hashes.iter().collect();
@@ -153,6 +151,17 @@ impl History {
         self.book(settled.cost);
         let refused = settled.refused.into_iter();
         problems.extend(refused.map(|(bad, why)| (blob_of(&bad), why)));
+    }
+
+    /// The document among these that the history may begin with, if it is empty.
+    fn beginning<'d, 'a>(
+        &self,
+        documents: &'d [SavedDocument<'a>],
+    ) -> Option<&'d SavedDocument<'a>> {
+        let largest = documents
+            .iter()
+            .max_by_key(|document| document.hashes.len());
+        largest.filter(|_| self.graph.len() == 0)
     }
 
     /// A bad part doesn't hide the chunks behind it: what looks like the beginning of one is tried.
@@ -189,6 +198,16 @@ impl History {
             }
         }
         result
+    }
+
+    /// What generating messages reads.
+    pub fn view(&self, like_crate: bool) -> View<'_> {
+        View {
+            graph: &self.graph,
+            queue: &self.queue,
+            archive: &self.archive,
+            like_crate,
+        }
     }
 
     /// Memory held, from what is reserved.
@@ -246,10 +265,7 @@ impl History {
         only_light: bool,
     ) -> Result<Taken, Failed> {
         let before = self.graph.heads().clone();
-        let largest = documents
-            .iter()
-            .max_by_key(|document| document.hashes.len());
-        let largest = largest.filter(|_| self.graph.len() == 0);
+        let largest = self.beginning(documents);
         let settled = settle(arrivals, mode, &mut self.graph, &mut self.queue);
         let settled = settled.map_err(Failed::Alone)?;
         let mark = self.operations.as_ref().map(Operations::mark);
