@@ -18,7 +18,7 @@ from http import HTTPStatus
 
 from websockets.http11 import Request, Response
 
-from amsync.bus import Bus, Position, gateway_stream
+from amsync.bus import Bus, Position
 from amsync.gateway.access import AccessPolicy
 from amsync.gateway.connection import ClientConnection
 from amsync.gateway.effects import (
@@ -41,6 +41,7 @@ from amsync.protocol.envelope import (
     Call,
     EphemeralOut,
     HeadsOut,
+    Inbound,
     Offer,
     Reply,
     Stamped,
@@ -65,7 +66,8 @@ class GatewayOptions:
     """Where a gateway listens and whom it is to its clients.
 
     `check_origin`: refuse upgrades from web pages of other hosts (on loopback without
-    authentication any web page could otherwise read and write every document).
+    authentication any web page could otherwise read and write every document). `hands_over`:
+    shards change hands, as in a cluster.
     """
 
     host: str
@@ -78,6 +80,7 @@ class GatewayOptions:
     prefix: str
     incarnation: str
     tls: ssl.SSLContext | None = None
+    hands_over: bool = False
 
 
 class Gateway:
@@ -115,10 +118,10 @@ class Gateway:
             metrics,
             prefix=options.prefix,
             incarnation=options.incarnation,
-            stream=gateway_stream(options.prefix, options.incarnation),
             credit=self._credit,
             deliver=self._deliver,
             turns=self._turns,
+            hand_over=self._hand_over if options.hands_over else None,
         )
         self._settings = SessionSettings(
             server_peer_id=options.server_peer_id,
@@ -409,6 +412,15 @@ class Gateway:
             self._throttle(connection)
         except Exception:
             self._internal_error(connection, "decide")
+
+    def _hand_over(self, shard: int, may_be_lost: bool) -> list[Inbound]:
+        sessions = [each.session for each in self._connections.values() if each.session is not None]
+        return [
+            item
+            for session in sessions
+            if session.is_open
+            for item in session.hand_over(shard, may_be_lost=may_be_lost)
+        ]
 
     def _flush(self) -> None:
         connections, self._to_flush = self._to_flush, []

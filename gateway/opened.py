@@ -19,6 +19,12 @@ class OpenDocument:
     Attributes:
         heard: Sync messages of the client that were decoded in full.
         unanswered: Items for the document that were sent on since it last spoke.
+        syncs: It takes part in the sync; else it only hears broadcasts.
+        asks: It spoke last, and named no heads.
+        told_unavailable: We spoke last, and said that there is no such document.
+        may_be_lost: Something that it said may never have reached the shard's owner, and nothing
+            that it was sent since then could have mended that.
+        token: Of the last sync message that it was sent (`SyncOut.token`).
         queue: Messages that wait for a decision on access, with their sizes; mostly none.
     """
 
@@ -30,6 +36,11 @@ class OpenDocument:
     reserved_creation: bool = False
     heard: int = 0
     unanswered: int = 0
+    syncs: bool = False
+    asks: bool = False
+    told_unavailable: bool = False
+    may_be_lost: bool = False
+    token: bytes = b""
     queue: deque[tuple[Message, int]] | None = None
 
 

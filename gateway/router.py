@@ -3,25 +3,38 @@
 Items of one loop turn become one entry per shard. What was appended counts against its
 connection until the shard reports that it is dealt with (`Progress`); so a connection whose
 input is not digested stops being read, and nobody else.
+
+In a cluster shards change hands and entries can be lost. Then all that concerns a shard is
+handed over to its present owner (DESIGN 4): under a new epoch, when an entry of the owner is
+missing here (so its states of our peers are wrong), and when it says that one of ours is missing
+there. Until the owner's `Welcome` to that very hand-over nothing is delivered that it says, for
+it was made in states that are no longer true.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from amsync.bus import Bus, Position, shard_stream
+from amsync.bus import Bus, Position, gateway_stream, shard_stream
 from amsync.bus.port import START
 from amsync.errors import BusError, BusFull
 from amsync.metrics import Metrics
 from amsync.protocol.envelope import (
     ITEM_BYTES,
     Entry,
+    HandedOver,
+    HandOver,
     Inbound,
+    Owned,
     Progress,
+    Reply,
+    Resync,
     Stamped,
+    Welcome,
     unpack_outbound,
 )
 from amsync.turns import Routine, Turns
@@ -29,21 +42,42 @@ from amsync.turns import Routine, Turns
 log = logging.getLogger("amsync.gateway")
 
 READ_BYTES = 8 * 1024 * 1024
+ENTRY_ITEMS = 5_000
+"""In one entry at the most: a hand-over has one for each document of each connection."""
+
+NUDGE_SECONDS = 2.0
+"""A shard that leaves an entry undigested for so long is sent an empty one: should the last one
+have been lost, the owner sees it now."""
+
 FULL_STREAM_WAIT_SECONDS = 0.02
 GATHER_SECONDS = 0.05
 """So long answers wait for others and for the next edit: each wake of a worker costs far more."""
 
 
+Sizes = list[tuple[int, int]]
+"""Bytes of each connection."""
+
+
 @dataclass(slots=True)
 class _Outgoing:
-    """What one shard is to get, and what it has got and not dealt with."""
+    """What one shard is to get, and what it has got and not dealt with.
+
+    Attributes:
+        in_flight: Entries not dealt with, as (sequence, time of the append, sizes).
+        owner: Incarnation of the worker that spoke last for the shard.
+        generation: Counts our hand-overs of the shard.
+        is_welcome: The owner has begun with the last of them.
+    """
 
     items: list[Inbound] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    packed: tuple[Entry, list[tuple[int, int]]] | None = None
-    in_flight: deque[tuple[Position, list[tuple[int, int]]]] = field(default_factory=deque)
+    sizes: Sizes = field(default_factory=list)
+    packed: tuple[Entry, Sizes] | None = None
+    in_flight: deque[tuple[int, float, Sizes]] = field(default_factory=deque)
     epoch: int = 0
     sequence: int = 0
+    owner: str = ""
+    generation: int = 0
+    is_welcome: bool = True
 
 
 class Router:
@@ -51,7 +85,9 @@ class Router:
 
     Args:
         credit: Called with (connection, bytes) when input was dealt with.
-        deliver: Called with every item that comes back, but `Progress`.
+        deliver: Called with every item that comes back for a connection or a caller.
+        hand_over: What the owner of a shard has to know of our connections; its argument says
+            that something which they said may be lost. None: shards don't change hands.
         turns: Of the loop; those of a bus in the same process, so that a message's way is short.
     """
 
@@ -62,14 +98,15 @@ class Router:
         *,
         prefix: str,
         incarnation: str,
-        stream: str,
         credit: Callable[[int, int], None],
         deliver: Callable[[Stamped], None],
         turns: Turns,
+        hand_over: Callable[[int, bool], Sequence[Inbound]] | None = None,
     ) -> None:
         self._bus, self._metrics, self._prefix = bus, metrics, prefix
-        self._incarnation, self._stream = incarnation, stream
-        self._credit, self._deliver = credit, deliver
+        self._incarnation, self._stream = incarnation, gateway_stream(prefix, incarnation)
+        self._credit, self._deliver, self._hand_over = credit, deliver, hand_over
+        self._workers: dict[str, int] = {}
         self._shards: dict[int, _Outgoing] = {}
         self._dirty: set[int] = set()
         self._streams: dict[int, str] = {}
@@ -79,7 +116,7 @@ class Router:
         self._reading = Routine(turns, self._read)
         self._reader = bus.reader()
         self._reader.on_ready = self._reading.set
-        self._reader.follow(stream, START)
+        self._reader.follow(self._stream, START)
         self._positions: dict[int, Position] = {}
 
     def forward(
@@ -107,7 +144,7 @@ class Router:
 
     def _outgoing(self, shard: int) -> _Outgoing:
         self._streams[shard] = shard_stream(self._prefix, shard)
-        outgoing = self._shards[shard] = _Outgoing()
+        outgoing = self._shards[shard] = _Outgoing(is_welcome=self._hand_over is None)
         return outgoing
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
@@ -127,6 +164,8 @@ class Router:
             group.create_task(self._wake.run())
             group.create_task(self._reading.run())
 
+    # -- out
+
     async def _append_all(self) -> None:
         full = False
         for shard in list(self._dirty):
@@ -139,28 +178,48 @@ class Router:
             self._wake.set()
 
     async def _append(self, shard: int) -> bool:
+        """Append what waits for a shard; False if that can't be done now."""
         outgoing = self._shards[shard]
         if outgoing.packed is None:
-            items, sizes = outgoing.items, outgoing.sizes
-            outgoing.items, outgoing.sizes = [], []
-            outgoing.sequence += 1
-            size = ITEM_BYTES * len(items) + sum(size for _, size in sizes)
-            entry = Entry(self._incarnation, outgoing.sequence, time.time(), items, size_bytes=size)
-            outgoing.packed = (entry, sizes)
-        entry, sizes = outgoing.packed
+            outgoing.packed = self._pack(outgoing)
+        packed = outgoing.packed
+        entry, sizes = packed
         try:
             position = await self._bus.append(self._streams[shard], entry)
-        except BusFull:
-            return False  # the packed entry is tried again, under its sequence
+        except BusError as error:
+            # It is tried again, under its sequence: nobody knows whether it was appended.
+            if not isinstance(error, BusFull):
+                self._metrics.count("appends_repeated", "inbound")
+            return False
+        if outgoing.packed is not packed:  # we became another one meanwhile
+            return True
         outgoing.packed = None
         self._positions[shard] = position
-        if sizes:
-            outgoing.in_flight.append((position, sizes))
+        if sizes or self._hand_over is not None:
+            outgoing.in_flight.append((entry.sequence, time.monotonic(), sizes))
         if outgoing.items:
             self._wake.set()
         else:
             self._dirty.discard(shard)
         return True
+
+    def _pack(self, outgoing: _Outgoing) -> tuple[Entry, Sizes]:
+        items, sizes = outgoing.items, outgoing.sizes
+        outgoing.items, outgoing.sizes = items[ENTRY_ITEMS:], []
+        items = items[:ENTRY_ITEMS] if outgoing.items else items
+        outgoing.sequence += 1
+        size = ITEM_BYTES * len(items) + sum(size for _, size in sizes)
+        sequence = outgoing.sequence
+        return Entry(self._incarnation, sequence, time.time(), items, size_bytes=size), sizes
+
+    def nudge(self, now: float) -> None:
+        """Have owners look again that leave something undigested for long; see NUDGE_SECONDS."""
+        for shard, outgoing in self._shards.items():
+            if outgoing.in_flight and now - outgoing.in_flight[-1][1] > NUDGE_SECONDS:
+                self._dirty.add(shard)
+                self._wake.set()
+
+    # -- in
 
     async def _read(self) -> None:
         for entry in self._reader.take(READ_BYTES):
@@ -169,28 +228,113 @@ class Router:
             except BusError as error:
                 self._metrics.count("bad_entries", "outbound")
                 log.error("an entry of the bus is skipped", extra={"error": str(error)})
-                continue
-            if decoded.unknown:
-                self._metrics.count("unknown_items", "outbound")
-            for stamped in decoded.items:
-                self._take(stamped)
-            await self._bus.trim(self._stream, entry.position)
+            else:
+                self.take(decoded)
+            if entry.stream == self._stream:
+                await self._trim(entry.position)
         if self._reader.has_entries:
             self._reading.set()
 
-    def _take(self, stamped: Stamped) -> None:
-        outgoing = self._shards.get(stamped.shard) or self._outgoing(stamped.shard)
-        if stamped.epoch < outgoing.epoch:
-            self._metrics.count("items_of_old_epochs", "")
+    async def _trim(self, position: Position) -> None:
+        with contextlib.suppress(BusError):  # what comes later trims it too
+            await self._bus.trim(self._stream, position)
+
+    def take(self, entry: Entry) -> None:
+        """Deal with one entry of a worker."""
+        for _ in range(entry.unknown):
+            self._metrics.count("unknown_items", "outbound")
+        last = self._workers.get(entry.sender, 0)
+        if entry.sequence <= last:
+            self._metrics.count("repeated_entries", "outbound")
             return
-        outgoing.epoch = stamped.epoch
-        if isinstance(stamped.item, Progress):
-            self._progress(outgoing, stamped.item)
-        else:
+        self._workers[entry.sender] = entry.sequence
+        if entry.sequence != last + 1 and self._hand_over is not None:
+            self._lost_of(entry.sender)
+        for stamped in entry.items:
+            self._take(entry.sender, stamped)
+
+    def _lost_of(self, worker: str) -> None:
+        """Something that a worker has sent is missing: its states of our peers are wrong."""
+        self._metrics.count("gaps", "outbound")
+        for shard, outgoing in list(self._shards.items()):
+            if outgoing.owner == worker:
+                self._begin(shard, outgoing, may_be_lost=False)
+
+    def _take(self, worker: str, stamped: Stamped) -> None:
+        item = stamped.item
+        if isinstance(item, Owned):
+            for shard, epoch in item.shards:
+                self._spoke(worker, shard, epoch)
+            return
+        outgoing = self._spoke(worker, stamped.shard, stamped.epoch)
+        if outgoing is None:
+            self._metrics.count("items_of_old_epochs", "")
+        elif isinstance(item, Progress):
+            self._progress(outgoing, item)
+        elif isinstance(item, Welcome):
+            outgoing.is_welcome = outgoing.is_welcome or item.generation == outgoing.generation
+        elif isinstance(item, Resync):
+            self._begin(stamped.shard, outgoing, may_be_lost=True)
+        elif outgoing.is_welcome or isinstance(item, Reply):
             self._deliver(stamped)
+        else:
+            self._metrics.count("items_before_welcome", "")
+
+    def _spoke(self, worker: str, shard: int, epoch: int) -> _Outgoing | None:
+        """An owner has spoken under an epoch; None if that is over."""
+        outgoing = self._shards.get(shard) or self._outgoing(shard)
+        if epoch < outgoing.epoch:
+            return None
+        outgoing.owner = worker
+        if epoch > outgoing.epoch:
+            outgoing.epoch = epoch
+            if self._hand_over is not None:
+                self._begin(shard, outgoing, may_be_lost=False)
+        return outgoing
 
     def _progress(self, outgoing: _Outgoing, progress: Progress) -> None:
-        first, second = progress.position
-        while outgoing.in_flight and outgoing.in_flight[0][0] <= (first, second):
-            for connection, size in outgoing.in_flight.popleft()[1]:
+        while outgoing.in_flight and outgoing.in_flight[0][0] <= progress.sequence:
+            for connection, size in outgoing.in_flight.popleft()[2]:
                 self._credit(connection, size)
+
+    # -- handing over
+
+    @property
+    def known_shards(self) -> int:
+        """Shards of which an owner is known."""
+        return sum(outgoing.epoch > 0 for outgoing in self._shards.values())
+
+    def hand_over_all(self) -> None:
+        """Hand everything over again: whatever was on the bus may be lost."""
+        for shard, outgoing in list(self._shards.items()):
+            if outgoing.epoch:
+                self._begin(shard, outgoing, may_be_lost=True)
+
+    def begin_again(self, incarnation: str) -> None:
+        """Go on under another incarnation: the workers took the present one for dead."""
+        self._reader.unfollow(self._stream)
+        self._incarnation, self._stream = incarnation, gateway_stream(self._prefix, incarnation)
+        self._reader.follow(self._stream, START)
+        self._workers.clear()
+        for outgoing in self._shards.values():
+            sizes = [each for _, _, sizes in outgoing.in_flight for each in sizes]
+            sizes += outgoing.sizes + (outgoing.packed[1] if outgoing.packed else [])
+            outgoing.in_flight.clear()
+            outgoing.items, outgoing.sizes, outgoing.packed = [], [], None
+            outgoing.sequence = 0
+            for connection, size in sizes:
+                self._credit(connection, size)
+        self.hand_over_all()
+
+    def _begin(self, shard: int, outgoing: _Outgoing, *, may_be_lost: bool) -> None:
+        assert self._hand_over is not None
+        outgoing.generation += 1
+        outgoing.is_welcome = False
+        outgoing.items += (
+            HandOver(0, outgoing.epoch, outgoing.generation),
+            *self._hand_over(shard, may_be_lost),
+            HandedOver(0, outgoing.generation),
+        )
+        self._metrics.count("hand_overs", "")
+        self._dirty.add(shard)
+        self._wake.set()

@@ -48,6 +48,7 @@ from amsync.protocol.envelope import (
     Offer,
     OfferDone,
     Open,
+    Resume,
     SubscribeIn,
     SubscribeOut,
     SyncIn,
@@ -223,6 +224,7 @@ class PeerSession:
         # The worker holds back what is new from those who have not answered for long.
         may_wait = document.unanswered < FEW_UNANSWERED and is_answer(data)
         document.unanswered = 0
+        document.syncs, document.asks, document.told_unavailable = True, False, False
         self._effects.append(Forward(document.shard, item, size, may_wait))
         return True
 
@@ -285,6 +287,11 @@ class PeerSession:
         if document is None or (document.grant and document.grant.access == Access.NONE):
             return None  # access was lost while this was on its way
         document.unanswered += 1
+        if isinstance(item, SyncOut):
+            document.token, document.may_be_lost = item.token, False
+            document.asks, document.told_unavailable = False, False
+        elif isinstance(item, UnavailableOut):
+            document.asks, document.told_unavailable = False, True
         if document.reserved_creation or not document.exists:
             self._account(document, item)
         if document.spelling != item.document_id:
@@ -346,17 +353,48 @@ class PeerSession:
                 self._introduce(shard)
 
     def _introduce(self, shard: int) -> None:
-        if shard in self._shards:
-            return
-        self._shards.add(shard)
-        opened = Open(
+        if shard not in self._shards:
+            self._shards.add(shard)
+            self._effects.append(Forward(shard, self._introduction(), 0))
+
+    def _introduction(self) -> Open:
+        return Open(
             self.connection,
             self.peer_id or "",
             self._storage_id,
             self._settings.may_announce,
             tuple(self._subscriptions),
         )
-        self._effects.append(Forward(shard, opened, 0))
+
+    def hand_over(self, shard: int, *, may_be_lost: bool) -> list[Inbound]:
+        """What a new owner of a shard has to know of this connection.
+
+        `may_be_lost`: something that the client said may not have reached any owner.
+        """
+        if shard not in self._shards:
+            return []
+        self._offers.pop(shard, None)
+        items: list[Inbound] = [self._introduction()]
+        for document_id, document in self._documents.items():
+            # Of one that waits for a decision the shard has heard nothing.
+            if document.shard != shard or document.grant is None:
+                continue
+            document.may_be_lost = document.may_be_lost or may_be_lost
+            access = document.grant.access
+            items.append(
+                Resume(
+                    self.connection,
+                    document_id,
+                    int(access),
+                    access >= Access.WRITE and (document.exists or document.reserved_creation),
+                    document.syncs,
+                    document.token,
+                    document.may_be_lost,
+                    document.asks,
+                    document.told_unavailable,
+                )
+            )
+        return items
 
     # -- messages
 
@@ -467,6 +505,8 @@ class PeerSession:
     ) -> list[Inbound]:
         match message:
             case Sync():
+                document.syncs, document.told_unavailable = True, False
+                document.asks = message.is_request or names_no_heads(message.data)
                 may_create = access >= Access.WRITE and self._reserve(document, now)
                 return [
                     SyncIn(
@@ -479,6 +519,7 @@ class PeerSession:
                     )
                 ]
             case DocUnavailable():
+                document.syncs = document.asks = False
                 return [UnavailableIn(self.connection, document_id)]
             case Ephemeral():
                 me = self._settings.server_peer_id
@@ -560,7 +601,7 @@ class PeerSession:
         document.queue = None
 
     def _greet(self, shard: int, document_id: DocumentId, grant: Grant) -> None:
-        self._documents[document_id] = OpenDocument(document_id, shard, grant)
+        self._documents[document_id] = OpenDocument(document_id, shard, grant, syncs=True)
         self._canonical[document_id] = document_id
         item = Greet(self.connection, document_id, int(grant.access))
         self._effects.append(Forward(shard, item, 0))

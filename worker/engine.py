@@ -57,9 +57,24 @@ class NativeDocument:
         """See the binding."""
         return self._document.size_bytes()
 
-    def add_peer(self, peer: int, *, read_only: bool = False, track_heads: bool = False) -> None:
+    def add_peer(
+        self,
+        peer: int,
+        *,
+        read_only: bool = False,
+        track_heads: bool = False,
+        token: bytes | None = None,
+    ) -> None:
+        """See the binding. Raises EngineRefused for a token that is none."""
+        _translated(
+            lambda: self._document.add_peer(
+                peer, read_only=read_only, track_heads=track_heads, token=token
+            )
+        )
+
+    def token(self, peer: int) -> bytes:
         """See the binding."""
-        self._document.add_peer(peer, read_only=read_only, track_heads=track_heads)
+        return self._document.token(peer)
 
     def remove_peer(self, peer: int) -> None:
         """See the binding."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from amsync.protocol.access import Access
 from amsync.worker.peers import Peer, WriteGate
-from amsync.worker.ports import EngineDocument
+from amsync.worker.ports import EngineDocument, EngineRefused
 
 
 @dataclass(slots=True)
@@ -28,13 +28,19 @@ class Listening:
         """Tell whether changes of this peer are taken now."""
         return peer.access >= Access.WRITE and self.gate.is_open
 
-    def admit(self, engine: EngineDocument, peer: Peer, *, reset: bool) -> None:
-        """Begin to sync with a peer; with a reset if a message of its may have been lost."""
-        engine.add_peer(
-            peer.number,
-            read_only=not self.may_write(peer),
-            track_heads=peer.storage_id is not None,
-        )
+    def admit(self, engine: EngineDocument, peer: Peer, *, reset: bool, token: bytes = b"") -> None:
+        """Begin to sync with a peer, or go on where the token of an earlier owner says.
+
+        With a reset if a message of its may have been lost.
+        """
+        read_only, tracks = not self.may_write(peer), peer.storage_id is not None
+        try:
+            engine.add_peer(
+                peer.number, read_only=read_only, track_heads=tracks, token=token or None
+            )
+        except EngineRefused:  # a token of another version: as good as none
+            engine.add_peer(peer.number, read_only=read_only, track_heads=tracks)
+            reset = True
         self._note_held(peer)
         if reset:
             engine.reset_peer(peer.number)

@@ -4,7 +4,15 @@ from dataclasses import dataclass
 
 from amsync.errors import StorageError
 from amsync.protocol.access import Access
-from amsync.protocol.envelope import AccessIn, Call, Close, Greet, SyncIn, UnavailableIn
+from amsync.protocol.envelope import (
+    AccessIn,
+    Call,
+    Close,
+    Greet,
+    Resume,
+    SyncIn,
+    UnavailableIn,
+)
 from amsync.values import cheap
 from amsync.worker.ports import Address
 
@@ -24,6 +32,8 @@ class Ticket:
 
     position: tuple[int, int]
     outstanding: int
+    sender: str
+    sequence: int = 0
     written_at: float = 0.0
 
     def done(self) -> None:
@@ -145,7 +155,7 @@ class LoadRetry:
         return self.failures >= LOADS_UNTIL_REFUSED
 
 
-DocumentItem = SyncIn | UnavailableIn | AccessIn | Greet | Close | Call
+DocumentItem = SyncIn | UnavailableIn | AccessIn | Greet | Close | Call | Resume
 
 
 @cheap

@@ -5,7 +5,7 @@ by wrapping it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -15,6 +15,26 @@ from amsync.protocol.envelope import Offer, Outbound, Reply, Stamped, SyncOut
 
 Address = tuple[str, int]
 """Gateway incarnation and connection: where a peer can be reached."""
+
+
+class Tenure(Protocol):
+    """What a worker that shares the shards with others knows of its leases.
+
+    Attributes:
+        cluster_epoch: Of the bus that the positions belong to.
+    """
+
+    @property
+    def cluster_epoch(self) -> str: ...
+
+    def lost(self, shards: Iterable[int]) -> Collection[int] | None:
+        """Which of these are not ours any more; None if only `find_lost` can tell."""
+
+    async def find_lost(self, shards: Sequence[int]) -> Collection[int]:
+        """The same, as soon as it is known, which may take until the bus is back."""
+
+    async def trim(self, positions: Mapping[int, tuple[int, int]]) -> None:
+        """Let the streams of these shards forget what is up to these positions, if it works."""
 
 
 class EngineFault(Protocol):
@@ -56,8 +76,14 @@ class EngineDocument(Protocol):
     def change_count(self) -> int: ...
     def size_bytes(self) -> int: ...
     def add_peer(
-        self, peer: int, *, read_only: bool = False, track_heads: bool = False
+        self,
+        peer: int,
+        *,
+        read_only: bool = False,
+        track_heads: bool = False,
+        token: bytes | None = None,
     ) -> None: ...
+    def token(self, peer: int) -> bytes: ...
     def remove_peer(self, peer: int) -> None: ...
     def set_read_only(self, peer: int, read_only: bool) -> None: ...
     def reset_peer(self, peer: int) -> None: ...

@@ -3,7 +3,7 @@
 Sans-IO. Not here: what to say, and to whom (`synchronizer`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from amsync.ids import DocumentId
 from amsync.protocol.envelope import EphemeralIn, EphemeralOut, SyncOut, UnavailableOut
@@ -25,13 +25,21 @@ def send_sync(
     receivers: Sequence[Peer],
     creator: Peer | None,
     edited_at: float,
+    token_of: Callable[[int], bytes] | None,
     effects: Effects,
 ) -> None:
-    """Send one sync message; `creator` is told that the document was made for it."""
-    for created in (True, False):
-        some = [peer.address for peer in receivers if (peer is creator) is created]
-        for gateway, connections in by_gateway(some).items():
-            effects.send(gateway, SyncOut(connections, document_id, data, created, edited_at))
+    """Send one sync message; `creator` is told that the document was made for it.
+
+    `token_of`: gives a peer's resume token, by its number; None where nobody needs any.
+    """
+    groups: dict[tuple[bool, bytes], list[Address]] = {}
+    for peer in receivers:
+        token = b"" if token_of is None else token_of(peer.number)
+        groups.setdefault((peer is creator, token), []).append(peer.address)
+    for (created, token), addresses in groups.items():
+        for gateway, connections in by_gateway(addresses).items():
+            item = SyncOut(connections, document_id, data, created, edited_at, token)
+            effects.send(gateway, item)
 
 
 def send_unavailable(

@@ -9,11 +9,13 @@ Invariants:
 - Items of one connection and document are dealt with in the order of the stream.
 - `settled` never passes an item that waits for a load or a job.
 - Announcements go out in batches, and the next one waits until the peer has answered the last.
+- Where shards change hands, nothing of a gateway is taken before it has handed its connections
+  over under this epoch; its sync messages wait for that (`arrivals`).
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from amsync.errors import StorageError
@@ -26,17 +28,24 @@ from amsync.protocol.envelope import (
     Entry,
     EphemeralIn,
     Greet,
+    HandedOver,
+    HandOver,
     HeadsIn,
     HeadsOut,
     Inbound,
     Offer,
     OfferDone,
     Open,
+    Owned,
+    Resume,
+    Resync,
     SubscribeIn,
     SubscribeOut,
     SyncIn,
     UnavailableIn,
+    Welcome,
 )
+from amsync.worker.arrivals import Arrivals
 from amsync.worker.gossip import KnownHeads, RemoteHeadsTable
 from amsync.worker.peers import Peer, Ticket, Waiting, WriteGate
 from amsync.worker.ports import Address, Effects, EngineDocument, EngineFactory
@@ -93,6 +102,7 @@ class Shard:
         factory: Makes engine documents.
         auto_create: Create unknown documents for peers that may write.
         wall_ms: Offset that turns `now` into ms since 1970, for remote heads.
+        arrivals: Where shards change hands; None: this is the only owner ever.
     """
 
     def __init__(
@@ -105,6 +115,7 @@ class Shard:
         auto_create: bool,
         wall_ms: int = 0,
         idle_seconds: float = IDLE_SECONDS,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self.number = number
         self.epoch = epoch
@@ -119,6 +130,9 @@ class Shard:
         self._gossip = RemoteHeadsTable()
         self._tickets: deque[Ticket] = deque()
         self._settled = (0, 0)
+        self._arrivals = arrivals
+        self.settled_sequences = {} if arrivals is None else arrivals.sequences()
+        """Of each gateway, the last entry up to which everything has been dealt with."""
         self._dirty: dict[DocumentId, DocumentSynchronizer] = {}
         self._next_number = 1
         self._list_for: set[Address] = set()
@@ -138,14 +152,27 @@ class Shard:
         now: float,
     ) -> None:
         """Take one entry of the stream; `run` deals with what it asks for."""
-        ticket = Ticket(position, len(entry.items), entry.written_at)
+        arrivals = self._arrivals
+        is_next = True if arrivals is None else arrivals.number(entry.sender, entry.sequence)
+        if is_next is None:
+            effects.count("repeated_entries", "inbound")
+            self._tickets.append(Ticket(position, 0, entry.sender, entry.sequence))
+            return
+        if not is_next:
+            effects.count("gaps", "inbound")
+            effects.send(entry.sender, Resync())
+        count = len(entry.items)
+        ticket = Ticket(position, count, entry.sender, entry.sequence, entry.written_at)
         self._tickets.append(ticket)
-        if entry.unknown:
-            effects.count("unknown_items", str(entry.unknown))
+        for _ in range(entry.unknown):
+            effects.count("unknown_items", "inbound")
         for item in entry.items:
             address = (entry.sender, _connection_of(item))
             try:
-                self._take(ticket, address, item, effects, now)
+                if arrivals is None or not self._is_too_early(
+                    arrivals, ticket, address, item, effects
+                ):
+                    self._take(ticket, address, item, effects, now)
             except Exception as error:
                 # A defect of ours; one item is lost, and its connection heals when it returns.
                 ticket.done()
@@ -283,16 +310,32 @@ class Shard:
     def forget_gateway(self, gateway: str, effects: Effects, now: float) -> None:
         """A gateway is gone: so are all its connections."""
         for address in [a for a in self.connections if a[0] == gateway]:
-            self._close(Ticket((0, 0), 0), address, effects)
+            self._close(Ticket((0, 0), 0, gateway), address, effects)
+        if self._arrivals is not None:
+            self._arrivals.forget(gateway)
+        self.settled_sequences.pop(gateway, None)
         self.run(effects, now)
+
+    def gateways(self) -> set[str]:
+        """Every gateway that the shard has heard of."""
+        known = {gateway for gateway, _ in self.connections}
+        return known.union(self._arrivals.names() if self._arrivals is not None else ())
 
     # -- out
 
     def settled(self) -> tuple[int, int]:
         """Position up to which everything has been dealt with; call after the commit."""
         while self._tickets and self._tickets[0].outstanding <= 0:
-            self._settled = self._tickets.popleft().position
+            ticket = self._tickets.popleft()
+            self._settled = ticket.position
+            if ticket.sequence:
+                self.settled_sequences[ticket.sender] = ticket.sequence
         return self._settled
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing waits."""
+        return not self._tickets or all(ticket.outstanding <= 0 for ticket in self._tickets)
 
     def free_memory(self, wanted_bytes: int) -> int:
         """Let go of documents nobody syncs, least recently used first; returns bytes freed."""
@@ -304,6 +347,66 @@ class Shard:
             if document.unload():
                 freed += size
         return freed
+
+    # -- hand-overs
+
+    def _is_too_early(
+        self,
+        arrivals: Arrivals,
+        ticket: Ticket,
+        address: Address,
+        item: Inbound,
+        effects: Effects,
+    ) -> bool:
+        """Deal with an item that belongs to no connection that was handed over; tell if it did."""
+        gateway = address[0]
+        if isinstance(item, Call):
+            return False
+        if isinstance(item, HandOver):
+            self._begin_hand_over(arrivals, gateway, item, effects)
+            return False
+        if arrivals.has_handed_over(gateway):
+            return False
+        if arrivals.prompt(gateway):
+            effects.send(gateway, Owned([[self.number, self.epoch]]))
+        if not isinstance(item, SyncIn) or not arrivals.put_aside(gateway, ticket, item):
+            ticket.done()
+        return True
+
+    def _begin_hand_over(
+        self, arrivals: Arrivals, gateway: str, item: HandOver, effects: Effects
+    ) -> None:
+        if item.epoch != self.epoch:
+            effects.count("hand_overs_of_other_epochs")
+            return
+        mine = [each for each in self.connections.values() if each.address[0] == gateway]
+        arrivals.begin(
+            gateway, item.generation, [(each.address[1], each.documents) for each in mine]
+        )
+        effects.send(gateway, Welcome(item.generation))
+
+    def _end_hand_over(self, ticket: Ticket, gateway: str, effects: Effects) -> None:
+        """Let go of what the gateway has not named: it ended while its word was lost."""
+        assert self._arrivals is not None
+        for number, documents in self._arrivals.end(gateway):
+            address = (gateway, number)
+            if address not in self.connections:
+                continue
+            if documents is None:
+                self._close(ticket, address, effects)
+            else:
+                self._leave(ticket, address, documents)
+
+    def _resume(self, ticket: Ticket, connection: Connection, item: Resume) -> None:
+        """Go on with a document of a connection where its last owner was."""
+        assert self._arrivals is not None
+        early, is_lost = self._arrivals.resumed(connection.address, item.document_id)
+        if is_lost:
+            item = replace(item, may_be_lost=True)
+        self._join(connection, item.document_id)
+        self._submit(item.document_id, Waiting(ticket, connection.address, item))
+        for waiting, message in early:
+            self._submit(item.document_id, Waiting(waiting, connection.address, message))
 
     # -- one item
 
@@ -317,6 +420,10 @@ class Shard:
                 return
             case Open():
                 self._open(address, item, effects)
+            case HandOver():
+                pass  # see _is_too_early
+            case HandedOver():
+                self._end_hand_over(ticket, address[0], effects)
             case _ if connection is None:
                 effects.count("items_of_unknown_connections")
             case Close():
@@ -325,6 +432,9 @@ class Shard:
                 document = self._document(item.document_id)
                 document.last_used = now
                 document.relay(self._join(connection, item.document_id), item, effects)
+            case Resume():
+                self._resume(ticket, connection, item)
+                return
             case SyncIn() | UnavailableIn() | AccessIn() | Greet():
                 self._document_item(ticket, connection, item)
                 self._answered(connection, item, effects, now)
@@ -365,7 +475,11 @@ class Shard:
         document = self.documents.get(document_id)
         if document is None:
             document = DocumentSynchronizer(
-                document_id, self._factory, self._auto_create, self._gate
+                document_id,
+                self._factory,
+                self._auto_create,
+                self._gate,
+                gives_tokens=self._arrivals is not None,
             )
             self.documents[document_id] = document
         return document
@@ -393,11 +507,17 @@ class Shard:
     # -- connections
 
     def _open(self, address: Address, item: Open, effects: Effects) -> None:
-        connection = Connection(
-            address, self._next_number, item.peer_id, item.storage_id, item.wants_announcements
-        )
-        self._next_number += 1
-        self.connections[address] = connection
+        connection = self.connections.get(address)
+        if connection is None:
+            connection = Connection(
+                address, self._next_number, item.peer_id, item.storage_id, item.wants_announcements
+            )
+            self._next_number += 1
+            self.connections[address] = connection
+        else:  # handed over again: offers of before may have been lost
+            connection.offer_open, connection.unanswered = False, frozenset()
+        if self._arrivals is not None:
+            self._arrivals.opened(address)
         self._subscribe(connection, item.subscriptions, (), effects)
         if item.wants_announcements:
             self._list_for.add(address)
@@ -406,12 +526,18 @@ class Shard:
 
     def _close(self, ticket: Ticket, address: Address, effects: Effects) -> None:
         connection = self.connections.pop(address)
-        for document_id in connection.documents:
+        self._leave(ticket, address, connection.documents)
+        gone = self._gossip.forget_connection(address)
+        self._pass_on([], gone, effects)
+
+    def _leave(self, ticket: Ticket, address: Address, documents: Collection[DocumentId]) -> None:
+        connection = self.connections.get(address)
+        for document_id in documents:
+            if connection is not None:
+                connection.documents.discard(document_id)
             if document_id in self.documents:
                 ticket.outstanding += 1
                 self._submit(document_id, Waiting(ticket, address, Close(address[1])))
-        gone = self._gossip.forget_connection(address)
-        self._pass_on([], gone, effects)
 
     # -- announcements
 

@@ -38,6 +38,7 @@ from amsync.protocol.envelope import (
     Close,
     EphemeralIn,
     Greet,
+    Resume,
     SyncIn,
     UnavailableIn,
 )
@@ -81,6 +82,7 @@ class DocumentSynchronizer:
     factory: EngineFactory
     auto_create: bool
     gate: WriteGate = field(default_factory=WriteGate)
+    gives_tokens: bool = False
     state: State = State.COLD
     deleted: bool = False
     peers: Peers = field(default_factory=Peers)
@@ -353,6 +355,8 @@ class DocumentSynchronizer:
         if isinstance(item, AccessIn) and item.access > Access.NONE:
             peer = self.peers.get(waiting.address)
             return peer is not None and peer.access == Access.NONE
+        if isinstance(item, Resume):
+            return item.syncs and item.access > Access.NONE
         return isinstance(item, SyncIn | Greet | Call)
 
     # -- one item or batch
@@ -371,6 +375,10 @@ class DocumentSynchronizer:
                     batch.append(message)
             elif isinstance(item, Greet):
                 number = self._greet(waiting.address, item)
+                if number is not None:
+                    hello.append(number)
+            elif isinstance(item, Resume) and not batch:
+                number = self._resume(waiting.address, item, effects)
                 if number is not None:
                     hello.append(number)
             elif taken:
@@ -413,6 +421,8 @@ class DocumentSynchronizer:
                     self._settle(effects, now)
                 case AccessIn(access=access):
                     self._change_role(peer, access, effects, now)
+                case Resume():
+                    self._resume(waiting.address, item, effects)
                 case _:
                     pass
         self._finish((waiting,))
@@ -465,9 +475,33 @@ class DocumentSynchronizer:
         self._admit(peer, reset=False)
         return peer.number
 
-    def _admit(self, peer: Peer, *, reset: bool) -> None:
+    def _resume(self, address: Address, item: Resume, effects: Effects) -> int | None:
+        """Go on with a peer where an earlier owner was; returns its number if it is greeted."""
+        peer = self.peers.get(address)
+        if peer is None:
+            return None
+        self._retire(peer)
+        peer.access = item.access
+        if not item.syncs or item.access == Access.NONE:
+            peer.needs_reset = item.access == Access.NONE
+            return None
+        if self.deleted:
+            self._unavailable([address], effects)
+            return None
+        peer.silenced_until = 0.0
+        peer.asks = item.asks or item.told_unavailable
+        peer.may_create = item.may_create and peer.access >= Access.WRITE
+        peer.told_unavailable = item.told_unavailable and not self._heads
+        # Of one that was told so, messages may have been refused; and one that has offered what
+        # isn't here has to offer it again.
+        is_stale = bool(self._heads) if item.told_unavailable else not (peer.asks or self._heads)
+        reset = item.may_be_lost or is_stale
+        self._admit(peer, reset=reset, token=item.token)
+        return peer.number
+
+    def _admit(self, peer: Peer, *, reset: bool, token: bytes = b"") -> None:
         assert self._engine is not None
-        self._listening.admit(self._engine, peer, reset=reset)
+        self._listening.admit(self._engine, peer, reset=reset, token=token)
 
     def _change_role(self, peer: Peer, access: int, effects: Effects, now: float) -> None:
         if peer.access == Access.NONE:
@@ -564,7 +598,8 @@ class DocumentSynchronizer:
             if peer.asks and self._heads:
                 peer.asks = False
                 effects.answered[self.document_id].append(peer.address)
-        sending.send_sync(self.document_id, data, receivers, creator, edited_at, effects)
+        token_of = self._engine.token if self.gives_tokens and self._engine is not None else None
+        sending.send_sync(self.document_id, data, receivers, creator, edited_at, token_of, effects)
 
     def _settle(self, effects: Effects, now: float) -> None:
         """Answer those who wait for an absent document, unless somebody is about to bring it."""
@@ -624,7 +659,7 @@ class DocumentSynchronizer:
     def _refuse_all(self, effects: Effects) -> None:
         while self._inbox:
             waiting = self._inbox.popleft()
-            if isinstance(waiting.item, SyncIn | Greet):
+            if isinstance(waiting.item, SyncIn | Greet | Resume):
                 peer = self.peers.get(waiting.address)
                 if peer is not None:
                     peer.access, peer.needs_reset = waiting.item.access, True

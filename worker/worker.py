@@ -1,5 +1,9 @@
 """The worker's shell: reads the streams of its shards, commits, publishes, loads, checkpoints.
 
+In a cluster shards come and go (`tenure`). What is committed is then stamped with how far each
+shard's stream has been dealt with, a stream is trimmed no further than that, and no step commits
+or publishes anything for a shard whose lease is not known to be ours in that moment.
+
 All protocol logic is in `shard` and below; this module only moves things between them, the bus
 and the store. One step takes what is there, lets every shard deal with it, commits everything
 with one fsync, publishes, and lets the streams be trimmed; meanwhile the next step's input
@@ -13,7 +17,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -31,11 +35,13 @@ from amsync.errors import (
 )
 from amsync.ids import DocumentId, shard_of
 from amsync.metrics import Metrics
-from amsync.protocol.envelope import ITEM_BYTES, Entry, Progress, Stamped, unpack_inbound
-from amsync.storage import RESCAN_SECONDS, DocumentChunks, Store, WalBatch
+from amsync.protocol.envelope import ITEM_BYTES, Entry, Owned, Progress, Stamped, unpack_inbound
+from amsync.storage import RESCAN_SECONDS, DocumentChunks, Snapshot, Store, WalBatch
+from amsync.storage import Position as Durable
 from amsync.turns import Routine, Turns
+from amsync.worker.arrivals import Arrivals
 from amsync.worker.engine import NativeFactory, load_document
-from amsync.worker.ports import Effects, EngineDocument, EngineRefused
+from amsync.worker.ports import Effects, EngineDocument, EngineRefused, Tenure
 from amsync.worker.shard import Shard
 
 log = logging.getLogger("amsync.worker")
@@ -64,6 +70,15 @@ SIDECAR_SECONDS = 2.0
 
 BEHIND_SECONDS = 0.1
 FULL_STREAM_WAIT_SECONDS = 0.02
+FULL_STREAM_SECONDS = 1.0
+"""A gateway whose stream stays full for longer loses what is for it, and has to ask again."""
+
+BUS_AWAY_SECONDS = 0.05
+TRIM_BYTES = 256 * 1024
+"""Input that is durable and still in its streams; what is below waits for the next tick."""
+
+EVERY_SHARD = -1
+"""In place of a shard's number, of what is said of no shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +106,7 @@ class Worker:
         prefix: Of the stream names.
         gateway_stream: Turns a gateway's incarnation into the name of its stream.
         turns: Of the loop; those of a bus in the same process.
+        tenure: Of a worker that has to share; None: every shard is ours for good.
     """
 
     def __init__(
@@ -104,8 +120,10 @@ class Worker:
         prefix: str,
         gateway_stream: Callable[[str], str],
         turns: Turns | None = None,
+        tenure: Tenure | None = None,
     ) -> None:
         self._bus, self._store, self._metrics, self._options = bus, store, metrics, options
+        self._tenure = tenure
         self._incarnation, self._prefix = incarnation, prefix
         self._gateway_stream = gateway_stream
         self._factory = NativeFactory()
@@ -124,9 +142,14 @@ class Worker:
         self._sidecars: dict[DocumentId, bytes] = {}
         self._sidecar_bytes = 0
         self._sequences: dict[str, int] = {}
-        self._owed: dict[str, dict[int, Position]] = {}
+        self._owed: dict[str, dict[int, int]] = {}
         self._owed_bytes = 0
         self._settled: dict[int, Position] = {}
+        self._durable: dict[int, Position] = {}
+        self._untrimmed: dict[int, Position] = {}
+        self._untrimmed_bytes = 0
+        self._to_greet: set[str] = set()
+        self._saved: list[asyncio.Future[None]] = []
         self._listing = False
         self._list_again = False
         self._checkpoint_failed = False
@@ -135,8 +158,14 @@ class Worker:
         self._resumed_at = float("-inf")
         self.storage_trouble: StorageError | None = None
 
-    def open_shard(self, number: int, epoch: int) -> None:
-        """Take a shard and read its stream from the start."""
+    def open_shard(
+        self, number: int, epoch: int, sequences: Mapping[str, int] | None = None
+    ) -> None:
+        """Take a shard and read its stream from the start.
+
+        `sequences`: of each gateway, the entry up to which an earlier owner has dealt with
+        everything; None where there is one owner for good.
+        """
         shard = Shard(
             number,
             epoch,
@@ -145,11 +174,57 @@ class Worker:
             auto_create=self._options.auto_create,
             wall_ms=int((time.time() - time.monotonic()) * 1000),
             idle_seconds=self._options.idle_seconds,
+            arrivals=None if sequences is None else Arrivals.after(sequences),
         )
         stream = shard_stream(self._prefix, number)
         self._shards[stream] = self._by_number[number] = shard
         self._streams[number] = stream
+        if self.storage_trouble is not None:
+            shard.suspend_writing(self.storage_trouble)
         self._reader.follow(stream, START)
+
+    def close_shard(self, number: int) -> None:
+        """Let go of a shard, with everything that is known of it; unknown ones are ignored."""
+        shard = self._by_number.pop(number, None)
+        if shard is None:
+            return
+        stream = self._streams.pop(number)
+        del self._shards[stream]
+        self._reader.unfollow(stream)
+        self._inbox = deque(entry for entry in self._inbox if entry.stream != stream)
+        for known in (self._settled, self._durable, self._untrimmed):
+            known.pop(number, None)
+        for owed in self._owed.values():
+            owed.pop(number, None)
+
+    @property
+    def shards(self) -> Mapping[int, Shard]:
+        """The shards that are open, by number."""
+        return self._by_number
+
+    def stop_reading(self, numbers: Collection[int]) -> None:
+        """Take nothing more of these shards' streams; what was taken is dealt with."""
+        for number in numbers:
+            if number in self._streams:
+                self._reader.unfollow(self._streams[number])
+
+    def greet(self, gateways: Collection[str]) -> None:
+        """Tell gateways with the next step which shards are ours."""
+        self._to_greet.update(gateways)
+        self._wake.set()
+
+    def forget_gateways(self, gateways: Collection[str]) -> None:
+        """These gateways are gone, with all their connections."""
+        self._results.append(partial(self._forget, frozenset(gateways)))
+        self._wake.set()
+
+    def _forget(self, gateways: Collection[str], effects: dict[int, Effects], now: float) -> None:
+        for gateway in gateways:
+            for known in (self._owed, self._sequences):
+                known.pop(gateway, None)
+            self._to_greet.discard(gateway)
+            for shard in self._by_number.values():
+                shard.forget_gateway(gateway, self._effects(effects, shard), now)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -172,6 +247,19 @@ class Worker:
 
     # -- steps
 
+    async def save_positions(self) -> None:
+        """Make durable how far each stream was dealt with, within the next step."""
+        done = asyncio.get_running_loop().create_future()
+
+        def save(effects: dict[int, Effects], _now: float) -> None:
+            for shard in self._by_number.values():
+                self._effects(effects, shard)
+            self._saved.append(done)
+
+        self._results.append(save)
+        self._wake.set()
+        await done
+
     async def _work(self) -> None:
         self._inbox.extend(self._reader.take(STEP_BYTES))
         await self._step(time.monotonic())
@@ -186,7 +274,9 @@ class Worker:
             await self._probe(effects, now)
         while self._inbox:
             entry = self._inbox.popleft()
-            shard = self._shards[entry.stream]
+            shard = self._shards.get(entry.stream)
+            if shard is None:
+                continue
             try:
                 decoded = unpack_inbound(entry.data)
             except BusError as error:
@@ -195,8 +285,9 @@ class Worker:
                 continue
             shard.take(entry.position, decoded, self._effects(effects, shard), now)
             touched[shard] = None
-            self._owed.setdefault(decoded.sender, {})[shard.number] = entry.position
+            self._owed.setdefault(decoded.sender, {})[shard.number] = decoded.sequence
             self._owed_bytes += entry.size_bytes
+            self._untrimmed_bytes += entry.size_bytes
         if self._results:
             self._take_results(effects, now)
         for shard in touched:
@@ -232,18 +323,9 @@ class Worker:
                 if self._sidecar_bytes < SIDECAR_BYTES:  # else it is made when it is missed
                     self._sidecars[document_id] = sidecar
                     self._sidecar_bytes += len(sidecar)
-        changes = tuple(
-            DocumentChunks(each.shard, each.epoch, document_id, tuple(chunks))
-            for each in effects.values()
-            for document_id, chunks in each.chunks.items()
-        )
-        if changes:
-            error = await self._commit(WalBatch(changes=changes))
-            if error is None:
-                self._touched.update(change.document_id for change in changes)
-            else:
-                for each in effects.values():
-                    self._by_number[each.shard].rewind(each, error)
+        await self._keep_ours(effects)
+        await self._make_durable(effects)
+        await self._keep_ours(effects)
         for each in effects.values():  # after the commit: what they read must hold it
             for document_id in each.loads:
                 self._in_thread(self._threads, self._load, document_id)
@@ -251,6 +333,58 @@ class Worker:
         for each in effects.values():
             for document_id in each.deletions:
                 self._in_thread(self._threads, self._delete, document_id)
+
+    async def _keep_ours(self, effects: dict[int, Effects]) -> None:
+        """Give up the shards that are somebody else's by now; waits while that is not known."""
+        if self._tenure is None:
+            return
+        lost = self._tenure.lost(effects.keys())
+        if lost is None:
+            lost = await self._tenure.find_lost(tuple(effects))
+        for number in lost:
+            del effects[number]
+            self.close_shard(number)
+
+    async def _make_durable(self, effects: dict[int, Effects]) -> None:
+        changes = tuple(
+            DocumentChunks(each.shard, each.epoch, document_id, tuple(chunks))
+            for each in effects.values()
+            for document_id, chunks in each.chunks.items()
+        )
+        settled = {number: self._by_number[number].settled() for number in effects}
+        positions: dict[int, Durable] = {}
+        if self._tenure is not None and (changes or self._saved):
+            epoch = self._tenure.cluster_epoch
+            for number, position in settled.items():
+                if position > self._durable.get(number, START):
+                    sequences = dict(self._by_number[number].settled_sequences)
+                    positions[number] = Durable(epoch, "{}-{}".format(*position), sequences)
+        saved, self._saved = self._saved, []
+        if changes or positions:
+            error = await self._commit(WalBatch(changes=changes, positions=positions))
+            if error is None:
+                self._touched.update(change.document_id for change in changes)
+                for number in positions:
+                    self._durable[number] = self._untrimmed[number] = settled[number]
+            else:
+                for each in effects.values():
+                    self._by_number[each.shard].rewind(each, error)
+        for future in saved:
+            if not future.done():
+                future.set_result(None)
+        await self._trim(settled, everything=bool(saved))
+
+    async def _trim(self, settled: Mapping[int, Position], *, everything: bool) -> None:
+        """Let streams forget what is dealt with: in a cluster, what is durable as such."""
+        if self._tenure is None:
+            for number, position in settled.items():
+                if position != self._settled.get(number):
+                    await self._bus.trim(self._streams[number], position)
+        elif everything or self._untrimmed_bytes >= TRIM_BYTES:
+            self._untrimmed_bytes = 0
+            untrimmed, self._untrimmed = self._untrimmed, {}
+            await self._tenure.trim(untrimmed)
+        self._settled.update(settled)
 
     async def _commit(self, batch: WalBatch) -> StorageError | None:
         """Commit; a batch that could not be made durable must be forgotten by all who know it.
@@ -319,15 +453,15 @@ class Worker:
         for each in effects.values():
             for gateway, items in each.outbound.items():
                 outbound.setdefault(gateway, []).extend(items)
-        for number in effects:
-            settled = self._by_number[number].settled()
-            if settled != self._settled.get(number):
-                await self._bus.trim(self._streams[number], settled)
-                self._settled[number] = settled
         if self._owed_bytes >= PROGRESS_BYTES:
             self._owed_bytes = 0
             for gateway in self._owed:
                 outbound.setdefault(gateway, [])
+        if self._to_greet:
+            owned = [[shard.number, shard.epoch] for shard in self._by_number.values()]
+            for gateway in self._to_greet:
+                outbound.setdefault(gateway, []).append(Stamped(EVERY_SHARD, 0, Owned(owned)))
+            self._to_greet = set()
         for gateway, items in outbound.items():
             items.extend(self._progress(gateway))
             await self._append(gateway, items)
@@ -335,10 +469,11 @@ class Worker:
     def _progress(self, gateway: str) -> list[Stamped]:
         owed = self._owed.get(gateway, {})
         items = []
-        for number, position in list(owed.items()):
-            settled = self._settled.get(number, START)
-            items.append(Stamped(number, self._by_number[number].epoch, Progress(settled)))
-            if settled >= position:
+        for number, sequence in list(owed.items()):
+            shard = self._by_number[number]
+            settled = shard.settled_sequences.get(gateway, 0)
+            items.append(Stamped(number, shard.epoch, Progress(settled)))
+            if settled >= sequence:
                 del owed[number]
         if not owed:
             self._owed.pop(gateway, None)
@@ -350,12 +485,28 @@ class Worker:
             self._sequences[gateway] = sequence
             size = sum(len(getattr(s.item, "data", b"")) + ITEM_BYTES for s in part)
             entry = Entry(self._incarnation, sequence, time.time(), part, size_bytes=size)
-            while True:
-                try:
-                    await self._bus.append(self._gateway_stream(gateway), entry)
-                    break
-                except BusFull:
-                    await asyncio.sleep(FULL_STREAM_WAIT_SECONDS)
+            if not await self._append_entry(gateway, entry):
+                self._metrics.count("outbound_dropped", "")
+
+    async def _append_entry(self, gateway: str, entry: Entry) -> bool:
+        """Append to a gateway's stream, whatever it takes; False if the gateway takes nothing.
+
+        What is dropped then the gateway misses, by the sequence, as soon as it reads again.
+        """
+        until = time.monotonic() + FULL_STREAM_SECONDS
+        while True:
+            try:
+                await self._bus.append(self._gateway_stream(gateway), entry)
+                return True
+            except BusFull:
+                if self._tenure is not None and time.monotonic() > until:
+                    return False
+                await asyncio.sleep(FULL_STREAM_WAIT_SECONDS)
+            except BusError:
+                if self._tenure is None:
+                    raise
+                # Not known whether it was appended: again, under its sequence.
+                await asyncio.sleep(BUS_AWAY_SECONDS)
 
     # -- threads
 
@@ -365,15 +516,29 @@ class Worker:
         call: Callable[[DocumentId], Callable[[dict[int, Effects], float], None]],
         document_id: DocumentId,
     ) -> None:
-        """Run `call` in a thread; what it returns is run by the next step, on the loop."""
+        """Run `call` in a thread; what it returns is run by the next step, on the loop.
+
+        Not if the shard of the document is another one by then.
+        """
         loop = asyncio.get_running_loop()
+        shard = self._shard(document_id) if document_id else None
 
         def run() -> None:
-            self._results.append(call(document_id))
+            self._results.append(partial(self._give, shard, call(document_id)))
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(self._wake.set)
 
         pool.submit(run)
+
+    def _give(
+        self,
+        shard: Shard | None,
+        result: Callable[[dict[int, Effects], float], None],
+        effects: dict[int, Effects],
+        now: float,
+    ) -> None:
+        if shard is None or self._by_number.get(shard.number) is shard:
+            result(effects, now)
 
     def _start_jobs(self, effects: Effects) -> None:
         for job in effects.jobs:
@@ -514,6 +679,10 @@ class Worker:
         if self._list_again:
             self._list_soon()
         documents, size = 0, 0
+        if self._tenure is not None:
+            for shard in self._by_number.values():
+                self._effects(effects, shard)
+            self._saved.append(asyncio.get_running_loop().create_future())
         for shard in self._by_number.values():
             if not shard.documents and not shard.connections:
                 continue  # of 64 shards a small server uses few
@@ -553,8 +722,9 @@ class Worker:
 
     def _found(self, found: set[DocumentId], effects: dict[int, Effects], now: float) -> None:
         for document_id in sorted(found):
-            shard = self._shard(document_id)
-            shard.found([document_id], self._effects(effects, shard), now)
+            shard = self._by_number.get(shard_of(document_id, self._store.volume.shard_count))
+            if shard is not None:
+                shard.found([document_id], self._effects(effects, shard), now)
 
     async def _checkpoints(self) -> None:
         loop = asyncio.get_running_loop()
@@ -616,14 +786,21 @@ class Worker:
             if compacted is not None:
                 read_bytes = compacted.read_bytes
                 snapshot = compacted.snapshot
-                self._results.append(
-                    lambda _effects, _now: self._shard(document_id).compacted(
-                        document_id, snapshot.data, snapshot.heads
-                    )
-                )
+                self._results.append(partial(self._compacted, document_id, snapshot))
 
         _failed(compact, self._metrics, "compact")
         return read_bytes
+
+    def _compacted(
+        self,
+        document_id: DocumentId,
+        snapshot: Snapshot,
+        _effects: dict[int, Effects],
+        _now: float,
+    ) -> None:
+        shard = self._by_number.get(shard_of(document_id, self._store.volume.shard_count))
+        if shard is not None:
+            shard.compacted(document_id, snapshot.data, snapshot.heads)
 
 
 def _failed(call: Callable[[], object], metrics: Metrics, operation: str) -> bool:

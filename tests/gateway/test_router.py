@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from amsync.bus import MemoryBus, Reader, gateway_stream, shard_stream
+from amsync.bus import MemoryBus, Reader, shard_stream
 from amsync.bus.port import START
 from amsync.gateway.router import Router
 from amsync.metrics import Metrics
@@ -21,7 +21,6 @@ def run(scenario: Callable[[Router, Reader], Awaitable[None]]) -> None:
             Metrics(),
             prefix="p",
             incarnation="g",
-            stream=gateway_stream("p", "g"),
             credit=lambda _number, _size: None,
             deliver=lambda _stamped: None,
             turns=Turns(),

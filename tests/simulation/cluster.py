@@ -492,8 +492,7 @@ class SimulatedGateway(Gateway):
         self._reads = False
         reader = self._router._reader
         for entry in reader.take(1 << 20):  # type: ignore[attr-defined]
-            for stamped in unpack_outbound(entry.data).items:
-                self._router._take(stamped)
+            self._router.take(unpack_outbound(entry.data))
             self._bus.streams.trim(entry.stream, entry.position)  # type: ignore[attr-defined]
 
     def is_idle(self) -> bool:

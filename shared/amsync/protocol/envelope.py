@@ -155,6 +155,54 @@ class Call(_Item):
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class HandOver(_Item):
+    """The gateway hands a shard over to the owner of this epoch: forget what you know of it.
+
+    Every connection that the shard concerns follows, as `Open` and a `Resume` for each of its
+    documents, then a `HandedOver`. `generation` numbers the gateway's hand-overs of the shard.
+    """
+
+    KIND: ClassVar[int] = 12
+    connection: int
+    epoch: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(_Item):
+    """A document that a connection had open under an earlier owner.
+
+    Attributes:
+        access: As decided at the gateway.
+        syncs: It takes part in the sync; else it only hears broadcasts.
+        token: Of the last sync message that it was sent; empty if there was none.
+        may_be_lost: Something that it said may never have reached an owner.
+        asks: It spoke last, and named no heads.
+        told_unavailable: We spoke last, and said that there is no such document.
+    """
+
+    KIND: ClassVar[int] = 13
+    connection: int
+    document_id: DocumentId
+    access: int
+    may_create: bool
+    syncs: bool
+    token: bytes
+    may_be_lost: bool
+    asks: bool
+    told_unavailable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver(_Item):
+    """End of a hand-over."""
+
+    KIND: ClassVar[int] = 14
+    connection: int
+    generation: int
+
+
 @cheap
 @dataclass(frozen=True, slots=True)
 class SyncOut(_Item):
@@ -162,6 +210,7 @@ class SyncOut(_Item):
 
     `created`: the document was made for them. `edited_at`: when the oldest change that it tells
     of came to a gateway, in seconds since 1970, for the edit-to-peer histogram; 0 for none.
+    `token`: with it another owner goes on from here; empty where there is only one.
     """
 
     KIND: ClassVar[int] = 101
@@ -170,6 +219,7 @@ class SyncOut(_Item):
     data: bytes
     created: bool = False
     edited_at: float = 0.0
+    token: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +289,33 @@ class Reply(_Item):
 
 @dataclass(frozen=True, slots=True)
 class Progress(_Item):
-    """Everything up to this position of the shard's stream has been dealt with, durably."""
+    """Everything that the gateway sent up to this sequence has been dealt with, durably."""
 
     KIND: ClassVar[int] = 108
-    position: Sequence[int]
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(_Item):
+    """A hand-over has begun to be taken: what comes behind this belongs to it."""
+
+    KIND: ClassVar[int] = 109
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owned(_Item):
+    """The shards that the sender owns, each with its epoch; said every second, and when new."""
+
+    KIND: ClassVar[int] = 110
+    shards: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resync(_Item):
+    """Entries of the gateway are missing: hand this shard over again, with what may be lost."""
+
+    KIND: ClassVar[int] = 111
 
 
 Inbound = (
@@ -257,9 +330,22 @@ Inbound = (
     | SubscribeIn
     | HeadsIn
     | Call
+    | HandOver
+    | Resume
+    | HandedOver
 )
 Outbound = (
-    SyncOut | UnavailableOut | EphemeralOut | HeadsOut | SubscribeOut | Offer | Reply | Progress
+    SyncOut
+    | UnavailableOut
+    | EphemeralOut
+    | HeadsOut
+    | SubscribeOut
+    | Offer
+    | Reply
+    | Progress
+    | Welcome
+    | Owned
+    | Resync
 )
 Addressed = SyncOut | UnavailableOut | EphemeralOut | HeadsOut | SubscribeOut
 """Outbound items that go to a list of connections."""

@@ -1,0 +1,146 @@
+"""What the entries of gateways are to a shard that can change hands: due, repeated, or too early.
+
+Sans-IO. Gateways number their entries, so a missing or repeated one is seen. A new owner knows no
+connection: until a gateway has handed its connections over under this owner's epoch, its sync
+messages wait here, because some of them no earlier owner may have dealt with; everything else
+that it says is in the hand-over too.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from amsync.ids import DocumentId
+from amsync.protocol.envelope import SyncIn
+from amsync.worker.peers import Ticket
+from amsync.worker.ports import Address
+
+EARLY_BYTES = 32 * 1024 * 1024
+"""Of one gateway; what comes above it is asked for again by resets."""
+
+Early = list[tuple[Ticket, SyncIn]]
+
+
+@dataclass(slots=True)
+class _Gateway:
+    """What is known of one gateway.
+
+    Attributes:
+        sequence: Of its last entry; 0 before the first.
+        generation: Of the hand-over that counts; 0 before the first.
+        has_lost: Entries of it are missing: what its connections said may be lost.
+        is_prompted: It was told that we are the owner.
+        early: Messages that came before the hand-over.
+        left_out: Whose messages were dropped for want of room.
+        awaited: Documents of connections that were known before, not named by this hand-over yet.
+        named: Connections that it has named.
+    """
+
+    sequence: int = 0
+    generation: int = 0
+    has_lost: bool = False
+    is_prompted: bool = False
+    early: dict[tuple[int, DocumentId], Early] = field(default_factory=dict)
+    early_bytes: int = 0
+    left_out: set[tuple[int, DocumentId]] = field(default_factory=set)
+    awaited: dict[int, set[DocumentId]] = field(default_factory=dict)
+    named: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """The gateways that a shard has heard of; see the module's text."""
+
+    _gateways: dict[str, _Gateway] = field(default_factory=dict)
+
+    @classmethod
+    def after(cls, sequences: Mapping[str, int]) -> "Arrivals":
+        """For a shard whose earlier owner has dealt with entries up to these."""
+        return cls({name: _Gateway(sequence) for name, sequence in sequences.items()})
+
+    def names(self) -> list[str]:
+        """Every gateway that was heard of."""
+        return list(self._gateways)
+
+    def sequences(self) -> dict[str, int]:
+        """The last entry of each gateway."""
+        return {name: state.sequence for name, state in self._gateways.items()}
+
+    def number(self, gateway: str, sequence: int) -> bool | None:
+        """Note an entry; True if it is the next one, False behind a gap, None if it came before."""
+        known = self._of(gateway)
+        if sequence <= known.sequence:
+            return None
+        is_next = sequence == known.sequence + 1
+        known.sequence = sequence
+        if not is_next:
+            known.has_lost = True
+            known.generation = 0
+        return is_next
+
+    def has_handed_over(self, gateway: str) -> bool:
+        """Its connections are known, and nothing is missing."""
+        return self._of(gateway).generation > 0
+
+    def begin(
+        self, gateway: str, generation: int, known: Iterable[tuple[int, set[DocumentId]]]
+    ) -> None:
+        """A hand-over begins; `known` are the connections that we have of the gateway."""
+        state = self._of(gateway)
+        state.generation = generation
+        state.awaited = {number: set(documents) for number, documents in known}
+        state.named = set()
+
+    def prompt(self, gateway: str) -> bool:
+        """It has to be told that we are the owner; once."""
+        state = self._of(gateway)
+        was_prompted, state.is_prompted = state.is_prompted, True
+        return not was_prompted
+
+    def put_aside(self, gateway: str, ticket: Ticket, item: SyncIn) -> bool:
+        """Keep a message for after the hand-over; False if there is no room."""
+        state = self._of(gateway)
+        key = item.connection, item.document_id
+        if state.early_bytes + len(item.data) > EARLY_BYTES or key in state.left_out:
+            state.left_out.add(key)
+            return False
+        state.early_bytes += len(item.data)
+        state.early.setdefault(key, []).append((ticket, item))
+        return True
+
+    def opened(self, address: Address) -> None:
+        """The hand-over has named a connection."""
+        self._of(address[0]).named.add(address[1])
+
+    def resumed(self, address: Address, document_id: DocumentId) -> tuple[Early, bool]:
+        """The hand-over has named a document: what waited for that, and whether some is lost."""
+        state = self._of(address[0])
+        key = address[1], document_id
+        state.awaited.get(address[1], set()).discard(document_id)
+        is_lost = state.has_lost or key in state.left_out
+        return state.early.pop(key, []), is_lost
+
+    def end(self, gateway: str) -> Iterator[tuple[int, set[DocumentId] | None]]:
+        """The hand-over is over; yields what it did not name: documents, or None for all."""
+        state = self._of(gateway)
+        awaited, named = state.awaited, state.named
+        state.awaited, state.named, state.has_lost = {}, set(), False
+        self._drop_early(state)
+        for number, documents in awaited.items():
+            yield number, documents if number in named else None
+
+    def forget(self, gateway: str) -> None:
+        """The gateway is gone."""
+        state = self._gateways.pop(gateway, None)
+        if state is not None:
+            self._drop_early(state)
+
+    def _drop_early(self, state: _Gateway) -> None:
+        for waiting in state.early.values():
+            for ticket, _ in waiting:
+                ticket.done()
+        state.early.clear()
+        state.left_out.clear()
+        state.early_bytes = 0
+
+    def _of(self, gateway: str) -> _Gateway:
+        return self._gateways.setdefault(gateway, _Gateway())
