@@ -18,13 +18,18 @@ from amsync.protocol.envelope import (
     EphemeralIn,
     EphemeralOut,
     Greet,
+    HandedOver,
+    HandOver,
     HeadsIn,
     HeadsOut,
     Offer,
     OfferDone,
     Open,
+    Owned,
     Progress,
     Reply,
+    Resume,
+    Resync,
     Stamped,
     SubscribeIn,
     SubscribeOut,
@@ -32,6 +37,7 @@ from amsync.protocol.envelope import (
     SyncOut,
     UnavailableIn,
     UnavailableOut,
+    Welcome,
     pack_inbound,
     pack_outbound,
     unpack_inbound,
@@ -54,9 +60,13 @@ INBOUND: list[Any] = [
     SubscribeIn(1, ["a"], []),
     HeadsIn(1, DOCUMENT, "storage", ["head"], 1_700_000_000_000),
     Call(7, "create", DOCUMENT, b"payload"),
+    HandOver(0, 7, 3),
+    Resume(1, DOCUMENT, 2, True, True, b"token", False, True, False),
+    HandedOver(0, 3),
 ]
 OUTBOUND: list[Any] = [
     SyncOut([1, 2], DOCUMENT, b"data", True, 1.5),
+    SyncOut([1], DOCUMENT, b"data", False, 0.0, b"token"),
     UnavailableOut([1], DOCUMENT),
     EphemeralOut([1], DOCUMENT, "sender", "session", 3, b"x"),
     HeadsOut([1], DOCUMENT, "storage", ["head"], 5),
@@ -64,7 +74,10 @@ OUTBOUND: list[Any] = [
     Offer(1, [DOCUMENT]),
     Reply(7, None, "", b"payload"),
     Reply(7, "DocumentExists", "text", b""),
-    Progress([0, 5]),
+    Progress(5),
+    Welcome(3),
+    Owned([[0, 7], [1, 8]]),
+    Resync(),
 ]
 
 
@@ -76,7 +89,7 @@ def test_every_kind_has_a_case_here() -> None:
 def test_kinds_are_frozen_numbers() -> None:
     kinds = [type(item).KIND for item in INBOUND + OUTBOUND]
 
-    assert sorted(set(kinds)) == [*range(1, 12), *range(101, 109)]
+    assert sorted(set(kinds)) == [*range(1, 15), *range(101, 112)]
 
 
 def test_all_inbound_items_survive_in_order() -> None:
