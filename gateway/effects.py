@@ -24,6 +24,7 @@ class CloseReason(enum.Enum):
     SLOW = ("slow", 1013, "too much unsent output")
     HANDSHAKE_TIMEOUT = ("handshake_timeout", 1002, "no join message in time")
     SILENT = ("silent", 1001, "no sign of life")
+    AWAY = ("bus_away", 1013, "the server is cut off")
     SHUTDOWN = ("shutdown", 1012, "server is going away")
 
     @property

@@ -104,6 +104,7 @@ class Gateway:
         self._next_number = 1
         self._held_bytes = 0
         self._all_paused = False
+        self._bus_is_away = False
         self._to_flush: list[ClientConnection] = []
         self._calls: dict[int, asyncio.Future[Reply]] = {}
         self._next_call = 1
@@ -177,6 +178,30 @@ class Gateway:
     def is_accepting(self) -> bool:
         """New sockets are welcome."""
         return self._server is not None and not self._draining
+
+    @property
+    def connection_count(self) -> int:
+        """Clients that have joined, and not ended."""
+        return len(self._by_peer)
+
+    @property
+    def known_shards(self) -> int:
+        """Shards of which the owner is known."""
+        return self._router.known_shards
+
+    def bus_is_away(self, is_away: bool) -> None:
+        """Read no socket, and let nobody in, while what clients say can't be passed on."""
+        self._bus_is_away = is_away
+        self._throttle_all()
+
+    def send_away(self) -> None:
+        """Close every socket: what clients say can't be passed on for too long."""
+        for connection in list(self._connections.values()):
+            self._close(connection, CloseReason.AWAY)
+
+    def begin_again(self, incarnation: str) -> None:
+        """Go on under another incarnation: the workers took this one for dead."""
+        self._router.begin_again(incarnation)
 
     async def drain(self, seconds: float) -> dict[int, Position]:
         """Refuse new sockets, close the others in random order, pass on what they sent.
@@ -282,6 +307,8 @@ class Gateway:
     ) -> tuple[str, HTTPStatus | None]:
         if self._draining:
             return "draining", HTTPStatus.SERVICE_UNAVAILABLE
+        if self._bus_is_away:
+            return "bus_away", HTTPStatus.SERVICE_UNAVAILABLE
         if self._options.check_origin and not is_own_origin(origin):
             return "foreign_origin", HTTPStatus.FORBIDDEN
         if len(self._connections) > self.limits.max_connections:
@@ -503,8 +530,9 @@ class Gateway:
         self._throttle_all()
 
     def _throttle_all(self) -> None:
-        """Stop reading every socket while all of them together hold too much."""
-        everything = self._held_bytes > self.limits.gateway_inbound_bytes
+        """Stop reading every socket while all together hold too much, or the bus is away."""
+        too_much = self._held_bytes > self.limits.gateway_inbound_bytes
+        everything = too_much or self._bus_is_away
         if everything != self._all_paused and (
             everything or self._held_bytes <= self.limits.gateway_inbound_bytes // 2
         ):
@@ -517,6 +545,8 @@ class Gateway:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = self._now()
+            if self._options.hands_over:
+                self._router.nudge(now)
             for connection in list(self._connections.values()):
                 self._look_after(connection, now)
             for address in [a for a in self._creations if a not in self._per_address]:

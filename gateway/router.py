@@ -50,6 +50,7 @@ NUDGE_SECONDS = 2.0
 have been lost, the owner sees it now."""
 
 FULL_STREAM_WAIT_SECONDS = 0.02
+AWAY_WAIT_SECONDS = 0.1
 GATHER_SECONDS = 0.05
 """So long answers wait for others and for the next edit: each wake of a worker costs far more."""
 
@@ -174,7 +175,8 @@ class Router:
             self._flushed.set()
         if full:
             # Connections stop being read as their own bounds are reached.
-            await asyncio.sleep(FULL_STREAM_WAIT_SECONDS)
+            is_away = not self._bus.is_connected
+            await asyncio.sleep(AWAY_WAIT_SECONDS if is_away else FULL_STREAM_WAIT_SECONDS)
             self._wake.set()
 
     async def _append(self, shard: int) -> bool:

@@ -179,6 +179,10 @@ class Shard:
                 document_id = getattr(item, "document_id", DocumentId(""))
                 effects.failures.append((document_id, error))
 
+    def skip(self, position: tuple[int, int]) -> None:
+        """Pass over an entry that nobody can read; its sender's next one shows that it is missing."""
+        self._tickets.append(Ticket(position, 0, ""))
+
     def run(self, effects: Effects, now: float) -> None:
         """Deal with everything that can be dealt with now; the end of a step."""
         dirty, self._dirty = self._dirty, {}
@@ -335,7 +339,12 @@ class Shard:
     @property
     def is_settled(self) -> bool:
         """Nothing waits."""
-        return not self._tickets or all(ticket.outstanding <= 0 for ticket in self._tickets)
+        return all(ticket.outstanding <= 0 for ticket in self._tickets)
+
+    @property
+    def waiting_count(self) -> int:
+        """Entries that were taken and are not dealt with, or behind such."""
+        return len(self._tickets)
 
     def free_memory(self, wanted_bytes: int) -> int:
         """Let go of documents nobody syncs, least recently used first; returns bytes freed."""

@@ -156,6 +156,7 @@ class Worker:
         self._probe_at = self._probe_seconds = 0.0
         self._probe_bytes = 0
         self._resumed_at = float("-inf")
+        self._stalled: set[str] = set()
         self.storage_trouble: StorageError | None = None
 
     def open_shard(
@@ -183,8 +184,22 @@ class Worker:
             shard.suspend_writing(self.storage_trouble)
         self._reader.follow(stream, START)
 
-    def close_shard(self, number: int) -> None:
-        """Let go of a shard, with everything that is known of it; unknown ones are ignored."""
+    async def drop_shards(self, numbers: Collection[int]) -> None:
+        """Let go of shards between two steps; unknown ones are ignored."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def drop(effects: dict[int, Effects], _now: float) -> None:
+            for number in numbers:
+                effects.pop(number, None)
+                self._close_shard(number)
+            if not done.done():
+                done.set_result(None)
+
+        self._results.appendleft(drop)
+        self._wake.set()
+        await done
+
+    def _close_shard(self, number: int) -> None:
         shard = self._by_number.pop(number, None)
         if shard is None:
             return
@@ -223,6 +238,7 @@ class Worker:
             for known in (self._owed, self._sequences):
                 known.pop(gateway, None)
             self._to_greet.discard(gateway)
+            self._stalled.discard(gateway)
             for shard in self._by_number.values():
                 shard.forget_gateway(gateway, self._effects(effects, shard), now)
 
@@ -249,7 +265,7 @@ class Worker:
 
     async def save_positions(self) -> None:
         """Make durable how far each stream was dealt with, within the next step."""
-        done = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def save(effects: dict[int, Effects], _now: float) -> None:
             for shard in self._by_number.values():
@@ -282,6 +298,9 @@ class Worker:
             except BusError as error:
                 self._metrics.count("bad_entries", "inbound")
                 log.error("an entry of the bus is skipped", extra={"error": str(error)})
+                shard.skip(entry.position)
+                touched[shard] = None
+                self._effects(effects, shard)
                 continue
             shard.take(entry.position, decoded, self._effects(effects, shard), now)
             touched[shard] = None
@@ -291,7 +310,8 @@ class Worker:
         if self._results:
             self._take_results(effects, now)
         for shard in touched:
-            shard.run(effects[shard.number], now)
+            if self._by_number.get(shard.number) is shard:
+                shard.run(effects[shard.number], now)
         await self._carry_out(effects)
 
     def _take_results(self, effects: dict[int, Effects], now: float) -> None:
@@ -343,7 +363,7 @@ class Worker:
             lost = await self._tenure.find_lost(tuple(effects))
         for number in lost:
             del effects[number]
-            self.close_shard(number)
+            self._close_shard(number)
 
     async def _make_durable(self, effects: dict[int, Effects]) -> None:
         changes = tuple(
@@ -497,9 +517,13 @@ class Worker:
         while True:
             try:
                 await self._bus.append(self._gateway_stream(gateway), entry)
+                self._stalled.discard(gateway)
                 return True
             except BusFull:
-                if self._tenure is not None and time.monotonic() > until:
+                if self._tenure is not None and (
+                    gateway in self._stalled or time.monotonic() > until
+                ):
+                    self._stalled.add(gateway)
                     return False
                 await asyncio.sleep(FULL_STREAM_WAIT_SECONDS)
             except BusError:
@@ -779,6 +803,8 @@ class Worker:
         it has grown to twice its size.
         """
         read_bytes = 0
+        if not self._is_ours(document_id):
+            return 0
 
         def compact() -> None:
             nonlocal read_bytes
@@ -790,6 +816,12 @@ class Worker:
 
         _failed(compact, self._metrics, "compact")
         return read_bytes
+
+    def _is_ours(self, document_id: DocumentId) -> bool:
+        if self._tenure is None:
+            return True
+        shard = shard_of(document_id, self._store.volume.shard_count)
+        return self._tenure.lost([shard]) == []
 
     def _compacted(
         self,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     )
     from amsync.gateway.limits import Limits
     from amsync.ids import generate_document_id
-    from amsync.node import EPHEMERAL, DocumentView
+    from amsync.node import DocumentView
+    from amsync.options import EPHEMERAL
     from amsync.protocol.access import Share
     from amsync.server import Server, amsync_server
     from amsync.tls import TLSConfig, write_cert
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 _WHERE = {
-    "EPHEMERAL": "node",
+    "EPHEMERAL": "options",
     "DocumentView": "node",
     "Limits": "gateway.limits",
     "Server": "server",

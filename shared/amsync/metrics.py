@@ -159,6 +159,11 @@ class Metrics:
             "volume_findings", "What was found wrong on the volume since the start; see the log."
         )
         self.bus_bytes = gauge("bus_bytes", "Bytes held in the streams of the memory bus.")
+        self.shards_owned = gauge("shards_owned", "Shards that this worker owns.")
+        self.take_over_seconds = histogram(
+            "take_over_seconds", "Time from a lease until its shards are read from the bus."
+        )
+        self.bus_connected = gauge("bus_connected", "1 while the bus can be reached.")
         self.loop_lag_seconds = gauge("loop_lag_seconds", "How late the last one-second tick was.")
 
     def count(self, event: str, label: str) -> None:

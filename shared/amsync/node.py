@@ -7,7 +7,6 @@ What `Server` and `amsync serve` run. Everything here is async and belongs to th
 import asyncio
 import contextlib
 import logging
-import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,42 +20,29 @@ from amsync.admin import AdminServer
 from amsync.bus import MemoryBus, gateway_stream
 from amsync.errors import (
     AmsyncError,
-    ConfigError,
     InvalidDocument,
     ServerClosed,
     StorageError,
 )
-from amsync.gateway.access import AccessPolicy, ShareCallable, parse_share
+from amsync.gateway.access import AccessPolicy, parse_share
 from amsync.gateway.gateway import Gateway, GatewayOptions
 from amsync.gateway.http import is_loopback
-from amsync.gateway.limits import Limits, default_limits
+from amsync.gateway.limits import default_limits
 from amsync.ids import DocumentId, generate_document_id, parse_document_id, shard_of
 from amsync.metrics import Metrics
-from amsync.protocol.access import Share
+from amsync.options import Ephemeral, NodeOptions
+from amsync.process import open_in_thread, url_of
 from amsync.protocol.envelope import Reply
 from amsync.storage import Store, open_store
-from amsync.tls import TLSConfig
 from amsync.turns import Turns
 from amsync.version import __version__
 from amsync.worker.engine import AUTOMERGE_VERSION, NativeCodec, build_document, value_of
-from amsync.worker.worker import Worker, WorkerOptions
+from amsync.worker.worker import Worker
 
 log = logging.getLogger("amsync")
 
 PREFIX = "amsync"
-MAX_DRAIN_SECONDS = 3600
 SETTLE_SECONDS = 10.0
-
-
-class Ephemeral:
-    """Type of `EPHEMERAL`; see `Server`."""
-
-    def __repr__(self) -> str:
-        return "amsync.EPHEMERAL"
-
-
-EPHEMERAL = Ephemeral()
-"""As `storage_id`: tell clients to keep nothing about this server. Documents are still kept."""
 
 
 @dataclass(frozen=True)
@@ -74,72 +60,6 @@ class DocumentView:
     value: object
     saved: bytes = field(repr=False)
     heads: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class NodeOptions:
-    """What `Server` was asked for; see there. `limits` None: the defaults of the bind address."""
-
-    port: int = 0
-    host: str = "127.0.0.1"
-    data_dir: str | os.PathLike[str] = ".automerge"
-    auto_create_docs: bool = True
-    storage_id: str | Ephemeral | None = None
-    tls: TLSConfig | None = None
-    admin_port: int | None = None
-    admin_host: str = "127.0.0.1"
-    share: Share | bool | ShareCallable | None = Share.ALLOW
-    allow_anonymous: bool = False
-    limits: Limits | None = None
-    drain_seconds: float = 0.0
-    worker: WorkerOptions = field(default_factory=WorkerOptions)
-
-    def check(self) -> None:
-        """Refuse what can't work or isn't safe.
-
-        Raises:
-            ConfigError: Which option, what was found, what is allowed.
-        """
-        for name in ("port", "admin_port"):
-            port = getattr(self, name)
-            if port is None and name == "admin_port":
-                continue
-            if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
-                raise ConfigError(f"{name}={port!r} is not allowed; give 0 (any free) to 65535")
-        if not isinstance(self.host, str) or not self.host:
-            raise ConfigError(f"host={self.host!r} is not allowed; give a name or an address")
-        if not isinstance(self.data_dir, str | os.PathLike) or not os.fspath(self.data_dir):
-            raise ConfigError(f"data_dir={self.data_dir!r} is not allowed; give a directory")
-        if not isinstance(self.auto_create_docs, bool):
-            found = self.auto_create_docs
-            raise ConfigError(f"auto_create_docs={found!r} is not allowed; give True or False")
-        if not isinstance(self.storage_id, str | Ephemeral | None):
-            found_id = self.storage_id
-            raise ConfigError(
-                f"storage_id={found_id!r} is not allowed; give None, a text or amsync.EPHEMERAL"
-            )
-        if not isinstance(self.admin_host, str) or not self.admin_host:
-            host = self.admin_host
-            raise ConfigError(f"admin_host={host!r} is not allowed; give a name or an address")
-        if not isinstance(self.allow_anonymous, bool):
-            found = self.allow_anonymous
-            raise ConfigError(f"allow_anonymous={found!r} is not allowed; give True or False")
-        seconds = self.drain_seconds
-        if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_DRAIN_SECONDS:
-            raise ConfigError(
-                f"drain_seconds={seconds!r} is not allowed; give 0 to {MAX_DRAIN_SECONDS}"
-            )
-        if self.limits is not None and not isinstance(self.limits, Limits):
-            raise ConfigError(f"limits={self.limits!r} is not allowed; give amsync.Limits or None")
-        if self.tls is not None and not isinstance(self.tls, TLSConfig):
-            raise ConfigError(f"tls={self.tls!r} is not allowed; give an amsync.TLSConfig or None")
-        if not is_loopback(self.host) and not self.allow_anonymous:
-            raise ConfigError(
-                f"host={self.host!r} is reachable from other machines and there is no"
-                " authentication; pass allow_anonymous=True (--allow-anonymous) if everybody who"
-                " reaches it may read and write, or listen on 127.0.0.1"
-            )
-        parse_share(self.share)
 
 
 class Node:
@@ -225,8 +145,8 @@ class Node:
 
     async def _open_store(self) -> Store:
         storage_id = self.options.storage_id
-        opening = asyncio.create_task(
-            asyncio.to_thread(
+        store = await open_in_thread(
+            partial(
                 open_store,
                 Path(self.options.data_dir),
                 codec=NativeCodec(),
@@ -235,13 +155,6 @@ class Node:
                 observe=lambda seconds, _bytes: self.metrics.fsync_seconds.observe(seconds),
             )
         )
-        try:
-            store = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # The thread goes on; what it opens must not stay locked.
-            with contextlib.suppress(AmsyncError):
-                (await opening).close()
-            raise
         if self._closing is not None:
             await asyncio.to_thread(store.close)
             raise ServerClosed("the server was closed while it was starting")
@@ -334,12 +247,12 @@ class Node:
     def url(self) -> str:
         """Where clients connect."""
         scheme = "wss" if self.options.tls is not None else "ws"
-        return _url(scheme, self.options.host, self.port)
+        return url_of(scheme, self.options.host, self.port)
 
     @property
     def admin_url(self) -> str:
         """Where /healthz, /readyz and /metrics are."""
-        return _url("http", self.options.admin_host, self.admin_port)
+        return url_of("http", self.options.admin_host, self.admin_port)
 
     def reasons_not_ready(self) -> list[str]:
         """What speaks against sending clients here; empty if nothing."""
@@ -428,9 +341,3 @@ class Node:
 
 def _claim_shards(store: Store) -> dict[int, int]:
     return {shard: store.claim_shard(shard) for shard in range(store.volume.shard_count)}
-
-
-def _url(scheme: str, host: str, port: int) -> str:
-    """A URL that works on this machine for a server that listens on `host`."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

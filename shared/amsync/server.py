@@ -16,7 +16,8 @@ from amsync.errors import ConfigError, ServerClosed
 from amsync.gateway.access import ShareCallable
 from amsync.gateway.limits import Limits
 from amsync.ids import DocumentId, generate_document_id
-from amsync.node import DocumentView, Ephemeral, Node, NodeOptions
+from amsync.node import DocumentView, Node
+from amsync.options import Ephemeral, NodeOptions
 from amsync.protocol.access import Share
 from amsync.tls import TLSConfig
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 import amsync
 from amsync import Limits, Share, TLSConfig
 from amsync.cli import cli, serve
-from amsync.node import EPHEMERAL, Node, NodeOptions
+from amsync.node import Node
+from amsync.options import EPHEMERAL, NodeOptions
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,8 @@ from amsync import config, logs
 from amsync.errors import AmsyncError, ConfigError, VolumeError
 from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import Limits, default_limits, table
-from amsync.node import EPHEMERAL, Ephemeral, Node, NodeOptions
+from amsync.node import Node
+from amsync.options import EPHEMERAL, Ephemeral, NodeOptions
 from amsync.protocol.access import Share
 from amsync.server import new_event_loop
 from amsync.tls import TLSConfig

@@ -1,0 +1,160 @@
+"""A gateway as a process of its own: sockets on one side, the bus on the other, no documents."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import uuid
+
+from amsync.bus.redis import Membership
+from amsync.cluster import record
+from amsync.cluster.info import GatewayInfo
+from amsync.cluster.member import ClusterMember
+from amsync.cluster.record import ClusterRecord
+from amsync.errors import BusError
+from amsync.gateway.access import AccessPolicy, parse_share
+from amsync.gateway.gateway import Gateway, GatewayOptions
+from amsync.gateway.http import is_loopback
+from amsync.gateway.limits import default_limits
+from amsync.options import GatewayNodeOptions
+from amsync.process import url_of
+from amsync.version import __version__
+
+log = logging.getLogger("amsync.cluster")
+
+BEAT_SECONDS = 1.0
+SETTLE_SECONDS = 10.0
+AWAY_SECONDS = 60.0
+"""Redis may be out of reach for so long before clients are sent away."""
+
+
+class GatewayNode(ClusterMember):
+    """See the module's text."""
+
+    def __init__(self, options: GatewayNodeOptions) -> None:
+        super().__init__(options, "gateway")
+        self.options = options
+        self.port = 0
+        self.limits = options.limits or default_limits(strangers=not is_loopback(options.host))
+        self.cluster: ClusterRecord | None = None
+        self._gateway: Gateway | None = None
+        self._policy: AccessPolicy | None = None
+        self._membership = Membership(self.bus.client, options.prefix)
+
+    async def _start(self) -> None:
+        tls = self.options.tls.server_context() if self.options.tls is not None else None
+        self.cluster = cluster = await record.wait_for(self.bus, self.where)
+        self._policy = AccessPolicy(parse_share(self.options.share), self.metrics)
+        self._gateway = Gateway(
+            self.bus,
+            self.metrics,
+            self._policy,
+            GatewayOptions(
+                host=self.options.host,
+                port=self.options.port,
+                server_peer_id=cluster.peer_id,
+                storage_id=cluster.storage_id,
+                shard_count=cluster.shard_count,
+                limits=self.limits,
+                check_origin=is_loopback(self.options.host),
+                prefix=self.options.prefix,
+                incarnation=self.incarnation,
+                tls=tls,
+                hands_over=True,
+            ),
+        )
+        self.port = await self._gateway.listen()
+        self._main = asyncio.create_task(self._run(), name="amsync-gateway")
+
+    async def _run(self) -> None:
+        assert self._gateway is not None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._gateway.run())
+                group.create_task(self._beats())
+        except Exception:
+            log.critical("a part of the gateway failed; it ends", exc_info=True)
+            raise
+
+    async def _beats(self) -> None:
+        assert self._gateway is not None
+        is_first = True
+        away_since: float | None = None
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                beat = await self._membership.beat("gateway", self.incarnation, self._info())
+                away_since = None
+            except BusError:
+                away_since = loop.time() if away_since is None else away_since
+                if loop.time() - away_since > AWAY_SECONDS:
+                    self._gateway.send_away()
+            else:
+                if not beat.was_known and not is_first:
+                    await self._begin_again()
+                is_first = False
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _begin_again(self) -> None:
+        """We counted as dead, or Redis has lost everything: whatever is on the bus is void."""
+        assert self._gateway is not None
+        log.warning("the cluster has forgotten this gateway; it begins anew, with its clients")
+        self.metrics.count("begun_again", "")
+        before, self.incarnation = self.incarnation, uuid.uuid4().hex
+        await self._membership.leave("gateway", before)
+        await self._membership.beat("gateway", self.incarnation, self._info())
+        self._gateway.begin_again(self.incarnation)
+
+    def _info(self) -> bytes:
+        assert self._gateway is not None
+        return GatewayInfo(
+            version=__version__,
+            host=socket.gethostname(),
+            address=self.url,
+            is_draining=not self._gateway.is_accepting,
+            connections=self._gateway.connection_count,
+        ).pack()
+
+    def _bus_changed(self) -> None:
+        super()._bus_changed()
+        if self._gateway is not None:
+            self._gateway.bus_is_away(not self.bus.is_connected)
+
+    async def _drain(self) -> None:
+        assert self._gateway is not None
+        async with asyncio.timeout(self.options.drain_seconds + SETTLE_SECONDS):
+            await self._gateway.drain(self.options.drain_seconds)
+        with contextlib.suppress(BusError):
+            await self._membership.leave("gateway", self.incarnation)
+
+    async def _release(self) -> None:
+        if self._gateway is not None:
+            await self._gateway.abandon()
+        if self._policy is not None:
+            self._policy.close()
+
+    def hurry(self) -> None:
+        """Close the sockets that are left without pauses."""
+        if self._gateway is not None:
+            self._gateway.hurry()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return url_of("wss" if self.options.tls else "ws", self.options.host, self.port)
+
+    def reasons_not_ready(self) -> list[str]:
+        """What speaks against sending clients here; empty if nothing."""
+        reasons = []
+        if not self.bus.is_connected:
+            reasons.append("Redis is out of reach")
+        if self._gateway is None or self.cluster is None:
+            reasons.append("no worker has ever served this cluster")
+        elif not self.is_running or not self._gateway.is_accepting:
+            reasons.append("not accepting connections")
+        elif self._gateway.known_shards < self.cluster.shard_count:
+            reasons.append("not every shard has an owner")
+        return reasons
+
+    def _refresh(self) -> None:
+        """Its gauges are up to date."""

@@ -1,0 +1,65 @@
+"""What processes of a cluster say about themselves with every beat: JSON, tolerant of the newer."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound="_Info")
+
+
+class _Info:
+    """Base of both kinds; fields that are not known are passed over."""
+
+    def pack(self) -> bytes:
+        """The text for the bus."""
+        return json.dumps(asdict(self)).encode()  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def unpack(cls: type[T], text: bytes) -> T:
+        """Read it back; what can't be read is as good as nothing said."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            known = cls.__dataclass_fields__  # type: ignore[attr-defined]
+            return cls(**{name: value for name, value in fields.items() if name in known})
+        except (ValueError, TypeError, AttributeError):
+            return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo(_Info):
+    """A worker.
+
+    Attributes:
+        version: Of amsync.
+        host: Name of its machine.
+        is_leaving: It gives its shards away and ends.
+        shards: Of each shard that it owns, the number as text: epoch, documents in memory, and
+            entries that it has taken and not finished.
+        trouble: Why nothing can be saved; "" if all is well.
+    """
+
+    version: str = ""
+    host: str = ""
+    is_leaving: bool = False
+    shards: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayInfo(_Info):
+    """A gateway.
+
+    Attributes:
+        version: Of amsync.
+        host: Name of its machine.
+        address: Where it listens.
+        is_draining: It takes no more clients.
+        connections: Clients that have joined.
+    """
+
+    version: str = ""
+    host: str = ""
+    address: str = ""
+    is_draining: bool = False
+    connections: int = 0

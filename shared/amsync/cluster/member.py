@@ -1,0 +1,137 @@
+"""What gateways and workers of a cluster have in common: the bus, the port for operators, an end.
+
+`start` once, `close` as often as you like; both belong to the loop on which they are awaited.
+"""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from abc import ABC, abstractmethod
+
+from amsync.admin import AdminServer
+from amsync.bus.redis import RedisBus
+from amsync.bus.redis.address import shown
+from amsync.metrics import Metrics
+from amsync.options import BusOptions
+from amsync.process import url_of
+from amsync.version import __version__
+from amsync.worker.engine import AUTOMERGE_VERSION
+
+log = logging.getLogger("amsync.cluster")
+
+
+class ClusterMember(ABC):
+    """One process of a cluster.
+
+    Attributes:
+        incarnation: Random, new for every start.
+        left_behind: `close` could not finish everything in time.
+    """
+
+    def __init__(self, options: BusOptions, kind: str) -> None:
+        options.check()
+        self._bus_options = options
+        self.metrics = Metrics()
+        self.metrics.build.info({"version": __version__, "automerge": AUTOMERGE_VERSION})
+        self.incarnation = uuid.uuid4().hex
+        self.bus = RedisBus(
+            options.redis, prefix=options.prefix, name=f"amsync-{kind}-{self.incarnation[:8]}"
+        )
+        self.bus.on_change = self._bus_changed
+        self.where = shown(options.redis)
+        self.admin_port = 0
+        self.left_behind = False
+        self._admin: AdminServer | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Find the cluster and take part.
+
+        Raises:
+            ConfigError, VolumeError, OSError: Nothing is left open.
+        """
+        try:
+            if self._bus_options.admin_port is not None:
+                self._admin = AdminServer(self.metrics, self.reasons_not_ready, self._refresh)
+                self.admin_port = await self._admin.start(
+                    self._bus_options.admin_host, self._bus_options.admin_port
+                )
+            await self.bus.open()
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    @abstractmethod
+    async def _start(self) -> None:
+        """Take part, now that the bus is there; sets `_main`."""
+
+    @abstractmethod
+    async def _drain(self) -> None:
+        """Give away what we have, while everything still runs."""
+
+    @abstractmethod
+    async def _release(self) -> None:
+        """Let go of everything else, when nothing runs any more."""
+
+    @abstractmethod
+    def reasons_not_ready(self) -> list[str]:
+        """What speaks against readiness; empty if nothing."""
+
+    @abstractmethod
+    def _refresh(self) -> None:
+        """Bring the gauges up to date."""
+
+    def _bus_changed(self) -> None:
+        self.metrics.bus_connected.set(self.bus.is_connected)
+
+    @abstractmethod
+    def hurry(self) -> None:
+        """Let a `close` that takes its time go on without pauses."""
+
+    async def wait(self) -> None:
+        """Return when the process has ended its part.
+
+        Raises:
+            BaseExceptionGroup: A part of it failed; it has stopped to work.
+        """
+        if self._main is not None:
+            await asyncio.wait([self._main])
+            await self.close()
+            failure = None if self._main.cancelled() else self._main.exception()
+            if failure is not None:
+                raise failure
+
+    async def close(self) -> None:
+        """Drain, and let everything go; bounded in time."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        if self.is_running:
+            try:
+                await self._drain()
+            except TimeoutError:
+                self.left_behind = True
+                log.error("not everything could be given away in time; the others will notice")
+        if self._main is not None:
+            self._main.cancel()
+            await asyncio.wait([self._main])
+        await self._release()
+        if self._admin is not None:
+            await self._admin.stop()
+        with contextlib.suppress(OSError):
+            await self.bus.close()
+
+    @property
+    def is_running(self) -> bool:
+        """Started, and no part of it has failed."""
+        return self._main is not None and not self._main.done()
+
+    @property
+    def admin_url(self) -> str:
+        """Where /healthz, /readyz and /metrics are."""
+        return url_of("http", self._bus_options.admin_host, self.admin_port)

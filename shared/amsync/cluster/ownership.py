@@ -1,0 +1,347 @@
+"""A worker's shards: which it should own, has leases for, takes over, hands over, and loses.
+
+Two tasks on the loop that does the work, so that a worker whose loop hangs renews nothing: one
+says that we live and renews leases; the other moves shards towards their place
+(`worker.placement`). Not here: what an epoch is good for (the storage's epoch files), and what
+is said to gateways (`worker.worker`).
+
+A shard comes: lease, epoch file, the WALs of lower epochs, then its stream. It goes: the stream
+is read no further, what was taken is committed with its position, then the lease is given back;
+what is still in our WAL the next owner reads there. It is lost when another has the lease;
+whatever was not committed by then never happened.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
+
+from amsync.bus import Position, shard_stream
+from amsync.bus.redis import Lease, Leases, Member, Membership, RedisBus
+from amsync.cluster.info import WorkerInfo
+from amsync.errors import BusError, StorageError, VolumeLost
+from amsync.metrics import Metrics
+from amsync.storage import Store
+from amsync.version import __version__
+from amsync.worker.leasebook import RENEW_SECONDS, TTL_SECONDS, LeaseBook
+from amsync.worker.placement import share_of
+from amsync.worker.worker import Worker
+
+log = logging.getLogger("amsync.cluster")
+
+LOOK_SECONDS = 0.2
+"""Between two looks at leases that we want: so long a shard that was given back lies idle."""
+
+BEAT_SECONDS = 1.0
+DEAD_SECONDS = 3.0
+"""A worker that was not heard of for so long gets no shards."""
+
+GATEWAY_DEAD_SECONDS = 10.0
+"""A gateway that was not heard of for so long is gone, with its connections."""
+
+CALM_SECONDS = 2.0
+"""After Redis was emptied, so long everybody may come back before shards are placed anew."""
+
+SETTLE_SECONDS = 0.5
+"""What was taken of a stream is finished before the shard goes, if it takes no longer."""
+
+
+class Ownership:
+    """`Tenure` of a worker in a cluster; see the module's text.
+
+    Args:
+        worker_id: The worker's incarnation.
+
+    Attributes:
+        worker: Set before `run`.
+        is_settled: We have every shard that we should have.
+    """
+
+    worker: Worker
+
+    def __init__(
+        self, bus: RedisBus, store: Store, metrics: Metrics, *, worker_id: str, prefix: str
+    ) -> None:
+        self._bus, self._store, self._metrics = bus, store, metrics
+        self._me, self._prefix = worker_id, prefix
+        self._leases = Leases(bus.client, prefix)
+        self._membership = Membership(bus.client, prefix)
+        self._book = LeaseBook()
+        self._epoch = bus.cluster_epoch
+        self._renewed = asyncio.Event()
+        self._workers: set[str] = set()
+        self._gateways: set[str] = set()
+        self._missing: dict[str, float] = {}
+        self._next_beat = self._next_renewal = self._calm_until = 0.0
+        self._dropping: set[int] = set()
+        self._min_epochs: dict[int, int] = {}
+        self._is_leaving = False
+        self._background: set[asyncio.Task[None]] = set()
+        self.is_settled = False
+
+    # -- Tenure
+
+    @property
+    def cluster_epoch(self) -> str:
+        """Of the bus under which the leases are."""
+        return self._epoch
+
+    def lost(self, shards: Iterable[int]) -> Collection[int] | None:
+        """See `Tenure`."""
+        return self._book.lost(shards, time.monotonic())
+
+    async def find_lost(self, shards: Sequence[int]) -> Collection[int]:
+        """See `Tenure`."""
+        self._metrics.count("leases_overdue", "")
+        self._next_renewal = 0.0
+        while (lost := self.lost(shards)) is None:
+            self._renewed.clear()
+            await self._renewed.wait()
+        return lost
+
+    async def trim(self, positions: Mapping[int, Position]) -> None:
+        """See `Tenure`; a stream of somebody else is left alone."""
+        epochs = self._book.epochs()
+        await asyncio.gather(
+            *(
+                self._trim(shard, position, epochs[shard])
+                for shard, position in positions.items()
+                if shard in epochs
+            )
+        )
+
+    async def _trim(self, shard: int, position: Position, epoch: int) -> None:
+        lease = Lease(shard, self._me, epoch, True, 0.0)
+        # What can't be trimmed now goes with the next position.
+        with contextlib.suppress(BusError):
+            await self._bus.trim(shard_stream(self._prefix, shard), position, lease)
+
+    # -- life
+
+    async def run(self) -> None:
+        """Own what should be ours, until cancelled.
+
+        Raises:
+            VolumeLost: This worker counts as dead to the others; it must end.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._again_and_again(self._keep))
+            group.create_task(self._again_and_again(self._move))
+
+    async def leave(self) -> None:
+        """Give every shard away; the worker must still run.
+
+        Raises:
+            BusError: Redis is out of reach; the leases run out by themselves.
+        """
+        self._is_leaving = True
+        await self._beat(time.monotonic())
+        await self._hand_over(self._book.epochs().keys() - self._dropping)
+        await self._membership.leave("worker", self._me)
+
+    async def _again_and_again(self, step: "Step") -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await step(time.monotonic())
+            except BusError:
+                self.is_settled = False
+            except VolumeLost:
+                raise
+            except StorageError as error:
+                self._metrics.storage_errors.inc("take_over")
+                log.error("shards can't be taken over; tried again", extra={"error": str(error)})
+
+    # -- staying alive
+
+    async def _keep(self, now: float) -> None:
+        if self._bus.cluster_epoch != self._epoch:
+            await self._bus_was_emptied(now)
+        if now >= self._next_renewal:
+            await self._renew(now)
+        if now >= self._next_beat and not self._is_leaving:
+            await self._beat(now)
+            await self._bus.look_for_epoch()
+
+    async def _beat(self, now: float) -> None:
+        self._next_beat = now + BEAT_SECONDS
+        trouble = self.worker.storage_trouble
+        info = WorkerInfo(
+            version=__version__,
+            host=socket.gethostname(),
+            is_leaving=self._is_leaving,
+            shards={
+                str(number): (shard.epoch, len(shard.documents), shard.waiting_count)
+                for number, shard in self.worker.shards.items()
+            },
+            trouble="" if trouble is None else str(trouble),
+        )
+        beat = await self._membership.beat("worker", self._me, info.pack())
+        self._note(beat.members, now)
+
+    def _note(self, members: Sequence[Member], now: float) -> None:
+        self._workers = {
+            each.incarnation
+            for each in members
+            if each.kind == "worker"
+            and each.age_seconds < DEAD_SECONDS
+            and not WorkerInfo.unpack(each.info).is_leaving
+        }
+        self._workers.discard(self._me)
+        if not self._is_leaving:
+            self._workers.add(self._me)
+        gateways = [each for each in members if each.kind == "gateway"]
+        stale = {each.incarnation for each in gateways if each.age_seconds > GATEWAY_DEAD_SECONDS}
+        self._gateways = {each.incarnation for each in gateways} - stale
+        self.worker.greet(self._gateways)
+        for name in stale:
+            self._soon(self._membership.expel("gateway", name))
+        self._forget_gateways(stale, now)
+
+    def _forget_gateways(self, stale: set[str], now: float) -> None:
+        """Forget those that said nothing for long; a new one may not be among the members yet."""
+        heard = {name for shard in self.worker.shards.values() for name in shard.gateways()}
+        absent = (heard - self._gateways) | stale
+        self._missing = {name: self._missing.get(name, now) for name in absent}
+        dead = {
+            name
+            for name, since in self._missing.items()
+            if name in stale or now - since > GATEWAY_DEAD_SECONDS
+        }
+        if dead:
+            log.warning("gateways are gone", extra={"gateways": sorted(dead)})
+            for _ in dead:
+                self._metrics.count("gateways_forgotten", "")
+            self.worker.forget_gateways(dead)
+
+    async def _renew(self, now: float) -> None:
+        self._next_renewal = now + RENEW_SECONDS
+        epochs = dict(self._book.epochs())
+        asked_at = time.monotonic()
+        try:
+            kept = await self._leases.renew_all(epochs, self._me, TTL_SECONDS)
+        except BusError:
+            self._next_renewal = 0.0
+            raise
+        lost = [shard for shard, is_kept in zip(epochs, kept, strict=True) if not is_kept]
+        for shard in epochs.keys() - lost:
+            if self._book.epochs().get(shard) == epochs[shard]:
+                self._book.granted(shard, epochs[shard], asked_at)
+        for _ in lost:
+            self._metrics.count("leases_lost", "")
+        if lost:
+            log.warning("shards were lost to others", extra={"shards": sorted(lost)})
+        self._lose(lost)
+        self._renewed.set()
+
+    def _lose(self, shards: Collection[int]) -> None:
+        for shard in shards:
+            self._book.gone(shard)
+        self._renewed.set()
+        if shards:
+            self._dropping.update(shards)
+            self._soon(self._drop(tuple(shards)))
+
+    async def _drop(self, shards: Collection[int]) -> None:
+        await self.worker.drop_shards(shards)
+        self._store.release(shards)
+        self._dropping.difference_update(shards)
+
+    async def _bus_was_emptied(self, now: float) -> None:
+        """Redis has forgotten everything: leases, streams, members. Only the volume knows."""
+        epoch = self._bus.cluster_epoch or await self._make_record()
+        log.warning("the bus lost everything; all shards are taken anew")
+        self._metrics.count("bus_emptied", "")
+        self._epoch = epoch
+        self._calm_until = now + CALM_SECONDS
+        for shard, known in self._book.epochs().items():
+            self._min_epochs[shard] = max(known, self._min_epochs.get(shard, 0))
+        self._lose(tuple(self._book.epochs()))
+        await asyncio.to_thread(self._store.set_bus_id, epoch)
+
+    async def _make_record(self) -> str:
+        record = await self._bus.cluster_record(cluster_record_of(self._store))
+        assert record is not None
+        return await self._bus.look_for_epoch()
+
+    def _soon(self, work: Coroutine[Any, Any, object]) -> None:
+        async def do() -> None:
+            with contextlib.suppress(BusError):
+                await work
+
+        task = asyncio.create_task(do())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # -- moving shards
+
+    async def _move(self, now: float) -> None:
+        if now < self._calm_until or not self._workers or self._is_leaving:
+            return
+        wanted = share_of(self._me, self._workers, self._store.volume.shard_count)
+        surplus = self._book.epochs().keys() - wanted - self._dropping
+        if surplus:
+            await self._hand_over(surplus)
+        missing = wanted - self._book.epochs().keys() - self._dropping
+        if missing:
+            await self._take(missing)
+        self.is_settled = not wanted - self._book.epochs().keys()
+
+    async def _take(self, shards: Collection[int]) -> None:
+        asked_at = time.monotonic()
+        leases = await self._leases.acquire_all(
+            {shard: self._min_epochs.get(shard, 0) for shard in shards}, self._me, TTL_SECONDS
+        )
+        ours = {lease.shard: lease.epoch for lease in leases if lease.is_ours}
+        for shard, epoch in ours.items():
+            self._book.granted(shard, epoch, asked_at)
+        if not ours:
+            return
+        started = time.monotonic()
+        try:
+            taken = await asyncio.to_thread(self._store.take_over, ours)
+        except BaseException:
+            await self._give_back(ours)
+            raise
+        stale = {shard: ours[shard] for shard in ours.keys() - taken.keys()}
+        for shard, epoch in stale.items():  # the volume knows a higher one than Redis
+            self._min_epochs[shard] = epoch + 1
+        await self._give_back(stale)
+        kept = [shard for shard in taken if self._book.epochs().get(shard) == ours[shard]]
+        self._store.release(taken.keys() - kept)
+        for shard in kept:
+            position = taken[shard]
+            sequences = position.sequences if position is not None else {}
+            self.worker.open_shard(shard, ours[shard], sequences)
+        self.worker.greet(self._gateways)
+        self._metrics.take_over_seconds.observe(time.monotonic() - started)
+        log.info("shards taken over", extra={"count": len(kept)})
+
+    async def _give_back(self, epochs: Mapping[int, int]) -> None:
+        for shard in epochs:
+            self._book.gone(shard)
+        if epochs:
+            await self._leases.release_all(epochs, self._me)
+
+    async def _hand_over(self, shards: Collection[int]) -> None:
+        """Give shards away in good order."""
+        shards = set(shards)
+        self.worker.stop_reading(shards)
+        until = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < until and not self._are_settled(shards):
+            await asyncio.sleep(0.01)
+        await self.worker.save_positions()
+        epochs = {
+            shard: epoch for shard, epoch in self._book.epochs().items() if shard in shards
+        }
+        self._dropping.update(shards)
+        await self._drop(shards)
+        await self._give_back(epochs)
+        log.info("shards handed over", extra={"count": len(epochs)})
+
+    def _are_settled(self, shards: Iterable[int]) -> bool:
+        known = self.worker.shards
+        return all(known[shard].is_settled for shard in shards if shard in known)

@@ -1,0 +1,135 @@
+"""What a cluster is, as all of its processes must see it: the record in Redis, made from a volume.
+
+The volume is the truth; the record is there so that gateways, which never see the volume, know
+whom they are to their clients, and so that a process that belongs elsewhere is refused.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from amsync.bus.redis import RedisBus
+from amsync.errors import BusError, ConfigError
+from amsync.storage import LAYOUT_VERSION
+from amsync.storage.volume import Volume
+
+POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRecord:
+    """The identity of a cluster.
+
+    Attributes:
+        storage_id: What peers know its documents by; None if they are told nothing.
+        epoch: Random; another one when Redis has lost everything.
+    """
+
+    cluster_id: str
+    storage_id: str | None
+    peer_id: str
+    shard_count: int
+    layout_version: int
+    epoch: str
+
+    def fields(self) -> dict[str, str]:
+        """As Redis keeps it."""
+        return {
+            "cluster_id": self.cluster_id,
+            "storage_id": self.storage_id or "",
+            "peer_id": self.peer_id,
+            "shard_count": str(self.shard_count),
+            "layout_version": str(self.layout_version),
+            "epoch": self.epoch,
+        }
+
+    @staticmethod
+    def parse(fields: Mapping[str, str], where: str) -> "ClusterRecord":
+        """Read it back.
+
+        Raises:
+            ConfigError: A process of another version made it.
+        """
+        try:
+            record = ClusterRecord(
+                cluster_id=fields["cluster_id"],
+                storage_id=fields["storage_id"] or None,
+                peer_id=fields["peer_id"],
+                shard_count=int(fields["shard_count"]),
+                layout_version=int(fields["layout_version"]),
+                epoch=fields["epoch"],
+            )
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"the record of the cluster at {where} can't be read: {error}") from error
+        if record.layout_version != LAYOUT_VERSION:
+            raise ConfigError(
+                f"the cluster at {where} has layout_version {record.layout_version}; this amsync"
+                f" knows {LAYOUT_VERSION}. Use the version of amsync that made it"
+            )
+        return record
+
+
+def record_of(volume: Volume, epoch: str) -> ClusterRecord:
+    """The record that a volume gives."""
+    return ClusterRecord(
+        volume.cluster_id,
+        volume.storage_id,
+        volume.peer_id,
+        volume.shard_count,
+        LAYOUT_VERSION,
+        epoch,
+    )
+
+
+def new_epoch() -> str:
+    """A cluster epoch that nobody has had."""
+    return uuid.uuid4().hex
+
+
+async def publish(bus: RedisBus, volume: Volume, epoch: str, where: str) -> ClusterRecord:
+    """Make the record if there is none; returns the one that holds.
+
+    Raises:
+        BusError
+        ConfigError: The cluster at this Redis is another one than the volume's.
+    """
+    ours = record_of(volume, epoch)
+    found = await bus.cluster_record(ours.fields())
+    assert found is not None
+    record = ClusterRecord.parse(found, where)
+    for name in ("cluster_id", "storage_id", "shard_count"):
+        theirs, mine = getattr(record, name), getattr(ours, name)
+        if theirs != mine:
+            raise ConfigError(
+                f"the cluster at {where} has {name} {theirs!r}, but the volume {volume.root} has"
+                f" {mine!r}; use the volume of that cluster, or another Redis or prefix"
+            )
+    return record
+
+
+async def read(bus: RedisBus, where: str) -> ClusterRecord | None:
+    """The record, or None if no worker has been here.
+
+    Raises:
+        BusError
+        ConfigError: It is of another version.
+    """
+    found = await bus.cluster_record(None)
+    return None if found is None else ClusterRecord.parse(found, where)
+
+
+async def wait_for(bus: RedisBus, where: str) -> ClusterRecord:
+    """Wait until a worker has made the record.
+
+    Raises:
+        ConfigError: It is of another version.
+    """
+    while True:
+        try:
+            record = await read(bus, where)
+        except BusError:
+            record = None
+        if record is not None:
+            return record
+        await asyncio.sleep(POLL_SECONDS)

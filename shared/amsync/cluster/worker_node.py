@@ -1,0 +1,137 @@
+"""A worker as a process of its own: a volume shared with others, and the shards that it owns."""
+
+import asyncio
+import logging
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from amsync.bus import gateway_stream
+from amsync.cluster import record
+from amsync.cluster.member import ClusterMember
+from amsync.cluster.ownership import Ownership
+from amsync.cluster.record import ClusterRecord
+from amsync.errors import BusError, StorageError
+from amsync.options import Ephemeral, WorkerNodeOptions
+from amsync.process import open_in_thread
+from amsync.storage import Shared, Store, open_store
+from amsync.worker.engine import NativeCodec
+from amsync.worker.worker import Worker
+
+log = logging.getLogger("amsync.cluster")
+
+LEAVE_SECONDS = 20.0
+"""Shards are given away in this time at the most; the leases of the others then run out."""
+
+
+class WorkerNode(ClusterMember):
+    """See the module's text."""
+
+    def __init__(self, options: WorkerNodeOptions) -> None:
+        super().__init__(options, "worker")
+        self.options = options
+        self.store: Store | None = None
+        self._worker: Worker | None = None
+        self._ownership: Ownership | None = None
+
+    async def _start(self) -> None:
+        found = await self._record()
+        epoch = record.new_epoch() if found is None else found.epoch
+        self.store = store = await self._open_store(epoch)
+        found = await record.publish(self.bus, store.volume, epoch, self.where)
+        if found.epoch != epoch:  # another worker was faster
+            await asyncio.to_thread(store.set_bus_id, found.epoch)
+        await self.bus.look_for_epoch()
+        prefix = self.options.prefix
+        self._ownership = Ownership(
+            self.bus, store, self.metrics, worker_id=self.incarnation, prefix=prefix
+        )
+        self._worker = self._ownership.worker = Worker(
+            self.bus,
+            store,
+            self.metrics,
+            replace(self.options.worker, auto_create=self.options.auto_create_docs),
+            incarnation=self.incarnation,
+            prefix=prefix,
+            gateway_stream=partial(gateway_stream, prefix),
+            tenure=self._ownership,
+        )
+        self._main = asyncio.create_task(self._run(), name="amsync-worker")
+
+    async def _record(self) -> ClusterRecord | None:
+        while True:
+            try:
+                return await record.read(self.bus, self.where)
+            except BusError:
+                await self.bus.open()
+
+    async def _open_store(self, epoch: str) -> Store:
+        storage_id = self.options.storage_id
+        count = self.options.shard_count
+        return await open_in_thread(
+            partial(
+                open_store,
+                Path(self.options.data_dir),
+                codec=NativeCodec(),
+                storage_id=storage_id if isinstance(storage_id, str) else None,
+                ephemeral=isinstance(storage_id, Ephemeral),
+                shard_count=count,
+                shared=Shared(epoch),
+                observe=lambda seconds, _bytes: self.metrics.fsync_seconds.observe(seconds),
+            )
+        )
+
+    async def _run(self) -> None:
+        assert self._worker is not None
+        assert self._ownership is not None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._worker.run())
+                group.create_task(self._ownership.run())
+        except Exception:
+            log.critical("a part of the worker failed; it ends", exc_info=True)
+            raise
+
+    async def _drain(self) -> None:
+        assert self._ownership is not None
+        try:
+            async with asyncio.timeout(self.options.drain_seconds or LEAVE_SECONDS):
+                await self._ownership.leave()
+        except BusError:
+            log.warning("Redis is out of reach; the leases run out by themselves")
+
+    async def _release(self) -> None:
+        if self._worker is not None:
+            await asyncio.to_thread(self._worker.keep_sidecars)
+        if self.store is not None:
+            try:
+                await asyncio.to_thread(self.store.close)
+            except StorageError as error:
+                self.left_behind = True
+                log.error(
+                    "not everything could be written into the document folders; the WAL keeps it",
+                    extra={"error": str(error)},
+                )
+
+    def hurry(self) -> None:
+        """There are no pauses."""
+
+    def reasons_not_ready(self) -> list[str]:
+        """What speaks against readiness; empty if nothing."""
+        reasons = []
+        if not self.is_running or self._closing is not None:
+            reasons.append("not running")
+        if not self.bus.is_connected:
+            reasons.append("Redis is out of reach")
+        elif self._ownership is not None and not self._ownership.is_settled:
+            reasons.append("shards are still to be taken over")
+        if self._worker is not None and self._worker.storage_trouble is not None:
+            reasons.append(f"storage: {self._worker.storage_trouble}")
+        return reasons
+
+    def _refresh(self) -> None:
+        if self._worker is not None:
+            self.metrics.shards_owned.set(len(self._worker.shards))
+        if self.store is not None:
+            self.metrics.quarantined.set(self.store.quarantined_count)
+            self.metrics.findings.set(self.store.volume.findings.count)

@@ -1,0 +1,162 @@
+"""What the parts of a server are asked for, and what of it is refused.
+
+Shared by the embedded server and the processes of a cluster, so that an option means the same
+everywhere. Each `check` raises ConfigError: which option, what was found, what is allowed.
+"""
+
+import os
+from dataclasses import dataclass, field
+
+from amsync.errors import ConfigError
+from amsync.gateway.access import ShareCallable, parse_share
+from amsync.gateway.http import is_loopback
+from amsync.gateway.limits import Limits
+from amsync.protocol.access import Share
+from amsync.tls import TLSConfig
+from amsync.worker.worker import WorkerOptions
+
+MAX_DRAIN_SECONDS = 3600
+MAX_SHARD_COUNT = 4_096
+
+
+class Ephemeral:
+    """Type of `EPHEMERAL`; see `Server`."""
+
+    def __repr__(self) -> str:
+        return "amsync.EPHEMERAL"
+
+
+EPHEMERAL = Ephemeral()
+"""As `storage_id`: tell clients to keep nothing about this server. Documents are still kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessOptions:
+    """What every process has: a port for operators, and a time to end."""
+
+    admin_port: int | None = None
+    admin_host: str = "127.0.0.1"
+    drain_seconds: float = 0.0
+
+    def check(self) -> None:
+        """Refuse what can't work or isn't safe. Raises ConfigError."""
+        if self.admin_port is not None:
+            _check_port("admin_port", self.admin_port)
+        _check_host("admin_host", self.admin_host)
+        seconds = self.drain_seconds
+        if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_DRAIN_SECONDS:
+            raise ConfigError(
+                f"drain_seconds={seconds!r} is not allowed; give 0 to {MAX_DRAIN_SECONDS}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenOptions(ProcessOptions):
+    """Where clients come in, and what they may. `limits` None: the bind address's defaults."""
+
+    port: int = 0
+    host: str = "127.0.0.1"
+    tls: TLSConfig | None = None
+    share: Share | bool | ShareCallable | None = Share.ALLOW
+    allow_anonymous: bool = False
+    limits: Limits | None = None
+
+    def check(self) -> None:
+        """Refuse what can't work or isn't safe. Raises ConfigError."""
+        _check_port("port", self.port)
+        _check_host("host", self.host)
+        super().check()
+        _check_bool("allow_anonymous", self.allow_anonymous)
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise ConfigError(f"limits={self.limits!r} is not allowed; give amsync.Limits or None")
+        if self.tls is not None and not isinstance(self.tls, TLSConfig):
+            raise ConfigError(f"tls={self.tls!r} is not allowed; give an amsync.TLSConfig or None")
+        if not is_loopback(self.host) and not self.allow_anonymous:
+            raise ConfigError(
+                f"host={self.host!r} is reachable from other machines and there is no"
+                " authentication; pass allow_anonymous=True (--allow-anonymous) if everybody who"
+                " reaches it may read and write, or listen on 127.0.0.1"
+            )
+        parse_share(self.share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepOptions(ProcessOptions):
+    """Where documents are kept, and when they are made."""
+
+    data_dir: str | os.PathLike[str] = ".automerge"
+    auto_create_docs: bool = True
+    storage_id: str | Ephemeral | None = None
+    worker: WorkerOptions = field(default_factory=WorkerOptions)
+
+    def check(self) -> None:
+        """Refuse what can't work or isn't safe. Raises ConfigError."""
+        super().check()
+        if not isinstance(self.data_dir, str | os.PathLike) or not os.fspath(self.data_dir):
+            raise ConfigError(f"data_dir={self.data_dir!r} is not allowed; give a directory")
+        _check_bool("auto_create_docs", self.auto_create_docs)
+        if not isinstance(self.storage_id, str | Ephemeral | None):
+            found_id = self.storage_id
+            raise ConfigError(
+                f"storage_id={found_id!r} is not allowed; give None, a text or amsync.EPHEMERAL"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeOptions(ListenOptions, KeepOptions):
+    """What `Server` was asked for; see there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BusOptions(ProcessOptions):
+    """Which cluster a process belongs to.
+
+    Attributes:
+        redis: URL; see `amsync.bus.redis.address`.
+        prefix: Of every key in Redis.
+    """
+
+    redis: str
+    prefix: str = "amsync"
+
+    def check(self) -> None:
+        """Refuse what can't work or isn't safe. Raises ConfigError."""
+        super().check()
+        if not self.prefix or not self.prefix.isascii() or set(self.prefix) & set("{}: \t\r\n"):
+            raise ConfigError(
+                f"prefix={self.prefix!r} is not allowed; give letters, digits, - and _"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayNodeOptions(ListenOptions, BusOptions):
+    """What `amsync gateway` was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerNodeOptions(KeepOptions, BusOptions):
+    """What `amsync worker` was asked for. `shard_count` None: the volume's, 64 for a new one."""
+
+    shard_count: int | None = None
+
+    def check(self) -> None:
+        """Refuse what can't work or isn't safe. Raises ConfigError."""
+        super().check()
+        count = self.shard_count
+        if count is not None and not 1 <= count <= MAX_SHARD_COUNT:
+            raise ConfigError(f"shards={count!r} is not allowed; give 1 to {MAX_SHARD_COUNT}")
+
+
+def _check_port(name: str, port: object) -> None:
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+        raise ConfigError(f"{name}={port!r} is not allowed; give 0 (any free) to 65535")
+
+
+def _check_host(name: str, host: object) -> None:
+    if not isinstance(host, str) or not host:
+        raise ConfigError(f"{name}={host!r} is not allowed; give a name or an address")
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r} is not allowed; give True or False")
