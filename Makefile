@@ -45,7 +45,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help serve build test test-all lint format wheel lock clean missing node lint-tools lint-samod
+.PHONY: help serve build test test-all lint format wheel lock clean missing node redis lint-tools lint-samod
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -56,10 +56,10 @@ serve: build ## build, then run `amsync serve`; options in ARGS="--port 4000"
 
 build: $(STAMPS)/package ## install amsync and its engine into .venv
 
-test: node lint $(STAMPS)/javascript ## lint and the test suite, in under 5 minutes
+test: node redis lint $(STAMPS)/javascript ## lint and the test suite, in under 5 minutes
 	@$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
 
-test-all: node lint lint-samod $(STAMPS)/javascript $(STAMPS)/fuzz $(STAMPS)/samod ## the same with all that takes longer
+test-all: node redis lint lint-samod $(STAMPS)/javascript $(STAMPS)/fuzz $(STAMPS)/samod ## the same with all that takes longer
 	@AMSYNC_TEST_ALL=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: lint-tools $(STAMPS)/dev ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
@@ -103,6 +103,9 @@ clean: ## remove all that was built or installed here; no data
 
 node:
 	@tools/check-tools.sh node
+
+redis:
+	@tools/get-redis.sh
 
 lint-tools:
 	@tools/check-tools.sh cargo rust-lint

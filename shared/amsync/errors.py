@@ -52,6 +52,10 @@ class BusFull(BusError):
     """A stream is at its byte bound. The entry was not taken; the caller waits and retries."""
 
 
+class StaleLease(AmsyncError):
+    """A shard's lease is not held (any more). Nothing was done; drop the shard, don't retry."""
+
+
 class RemoteProtocolError(AmsyncError):
     """The peer broke the protocol.
 

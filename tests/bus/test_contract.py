@@ -1,6 +1,7 @@
 """What every bus guarantees: B1 to B5 of amsync.bus.port, over all implementations."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -8,30 +9,47 @@ import pytest
 
 from amsync.bus import Bus, MemoryBus, Parcel, Position, Reader, gateway_stream, shard_stream
 from amsync.bus.port import START
+from amsync.bus.redis import RedisBus
 from amsync.errors import BusError, BusFull
+from support.redisserver import RedisServer
 
 BOUND = 1000
 EVERYTHING = 1 << 30
 SECONDS = 20.0
 
-OpenBus = Callable[[], AbstractAsyncContextManager[Bus]]
+OpenBus = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Bus]]
 
 
 @asynccontextmanager
-async def memory_bus() -> AsyncIterator[Bus]:
+async def memory_bus(_: pytest.FixtureRequest) -> AsyncIterator[Bus]:
     bus = MemoryBus(stream_bytes=BOUND)
     yield bus
     await bus.close()
 
 
 @asynccontextmanager
-async def packing_memory_bus() -> AsyncIterator[Bus]:
+async def packing_memory_bus(_: pytest.FixtureRequest) -> AsyncIterator[Bus]:
     bus = MemoryBus(stream_bytes=BOUND, packs=True)
     yield bus
     await bus.close()
 
 
-IMPLEMENTATIONS: list[OpenBus] = [memory_bus, packing_memory_bus]
+databases = itertools.cycle(range(64))
+
+
+@asynccontextmanager
+async def redis_bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    server: RedisServer = request.getfixturevalue("redis_server")
+    bus = RedisBus(f"{server.url}?db={next(databases)}", stream_bytes=BOUND)
+    await bus.open()
+    await bus.client.call("FLUSHDB")
+    await bus.client.call("HSET", "{amsync}:cluster", "epoch", "0123456789abcdef")
+    await bus.look_for_epoch()
+    yield bus
+    await bus.close()
+
+
+IMPLEMENTATIONS: list[OpenBus] = [memory_bus, packing_memory_bus, redis_bus]
 
 
 class Letter:
@@ -56,7 +74,7 @@ def with_bus(request: pytest.FixtureRequest) -> Callable[[Callable[[Bus], Awaita
 
     def run(scenario: Callable[[Bus], Awaitable[None]]) -> None:
         async def main() -> None:
-            async with asyncio.timeout(60), open_bus() as bus:
+            async with asyncio.timeout(60), open_bus(request) as bus:
                 await scenario(bus)
 
         asyncio.run(main())

@@ -161,6 +161,12 @@ class MemoryBus:
         self.closed = False
         self._epoch = uuid.uuid4().hex
         self._readers: list[_WaitingReader] = []
+        self.on_change: Callable[[], None] = lambda: None
+
+    @property
+    def is_connected(self) -> bool:
+        """Always: `on_change` is never called."""
+        return True
 
     @property
     def cluster_epoch(self) -> str:

@@ -2,7 +2,8 @@
 
 Guarantees, held by every implementation and tested by one contract suite:
 - B1 Entries of one stream are read in the order of their positions, each once per reader, and
-  positions only grow.
+  positions only grow. After a lost connection a reader may begin again at the start of each
+  stream: it may repeat entries, and positions may go back, but it never skips one that is there.
 - B2 An append that returned is in the stream; one that raised is not; one that was cancelled
   or lost its connection may be (writers number their entries, readers drop repetitions).
 - B3 A reader starts anywhere after a position that it names; entries stay until trimmed, so a
@@ -71,7 +72,7 @@ class Reader(Protocol):
         """Wait until there is something, and return it: at least one entry, in stream order.
 
         Stops before `max_bytes` would be passed, but for a single larger entry.
-        Raises BusError when the bus was closed or is out of reach.
+        Raises BusError when the bus was closed. While it is out of reach nothing comes.
         """
 
     def take(self, max_bytes: int) -> Sequence[StreamEntry]:
@@ -84,6 +85,12 @@ class Reader(Protocol):
 
 class Bus(Protocol):
     """See the module's text for what holds."""
+
+    on_change: Callable[[], None]
+
+    @property
+    def is_connected(self) -> bool:
+        """Appends can be made now; `on_change` is called on the loop when it has changed."""
 
     @property
     def cluster_epoch(self) -> str:
@@ -118,3 +125,8 @@ def shard_stream(prefix: str, shard: int) -> str:
 def gateway_stream(prefix: str, incarnation: str) -> str:
     """Name of one gateway's stream."""
     return f"{{{prefix}:g{incarnation}}}:out"
+
+
+def is_gateway_stream(stream: str) -> bool:
+    """Tell whether `gateway_stream` made this name."""
+    return stream.endswith("}:out")

@@ -1,0 +1,206 @@
+"""Reads many streams over a connection of its own, ahead of its consumer but not far.
+
+Holds: what was queued of a stream is dropped when that is followed anew, and so is what was on
+its way; when the connection was lost every followed stream is read again from its start, since
+a Redis that came back may have lost entries and number new ones below the old.
+
+Not here: dropping repetitions, which is the consumer's (B1 of the port).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from amsync.bus.port import START, Position, StreamEntry
+from amsync.bus.redis.client import RedisClient
+from amsync.bus.redis.wire import Wire
+from amsync.errors import BusError
+
+AHEAD_BYTES = 8 * 1024 * 1024
+BLOCK_SECONDS = 2.0
+FIRST_COUNT = 16
+MOST_COUNT = 256
+UNBLOCK_AGAIN_SECONDS = 0.005
+
+
+class _Followed:
+    """A stream as it was followed once; followed anew it is another one."""
+
+    __slots__ = ("after", "stream")
+
+    def __init__(self, stream: str, after: Position) -> None:
+        self.stream = stream
+        self.after = after
+
+
+class RedisReader:
+    """`Reader` over Redis.
+
+    Args:
+        url, name, answer_seconds: Of its connection, see `RedisClient`.
+        unblock: Make Redis end a wait of this client id; gives how many it has ended.
+        ahead_bytes: It reads no further while its consumer has left so many. One answer may pass
+            the bound: by COUNT entries of every stream, and COUNT shrinks when it does.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        answer_seconds: float,
+        unblock: Callable[[int], asyncio.Future[Any]],
+        ahead_bytes: int = AHEAD_BYTES,
+    ) -> None:
+        self._client = RedisClient(
+            url, name=name, answer_seconds=answer_seconds, prepare=self._from_the_start
+        )
+        self._unblock = unblock
+        self._ahead_bytes = ahead_bytes
+        self._followed: dict[bytes, _Followed] = {}
+        self._queue: deque[StreamEntry] = deque()
+        self._queued_bytes = 0
+        self._count = FIRST_COUNT
+        self._waiting: asyncio.Future[Any] | None = None
+        self._is_unblocking = False
+        self._was_connected = False
+        self._is_closed = False
+        self._go_on = asyncio.Event()
+        self._ready = asyncio.Event()
+        self.on_ready: Callable[[], None] = lambda: None
+        self._client.start()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def follow(self, stream: str, after: Position) -> None:
+        """Read a stream from behind `after`; what was queued of it before is dropped."""
+        self.unfollow(stream)
+        self._followed[stream.encode()] = _Followed(stream, after)
+        self._go_on.set()
+        if self._waiting is not None and not self._is_unblocking:
+            self._is_unblocking = True
+            asyncio.get_running_loop().call_soon(self._end_wait, self._waiting)
+
+    def unfollow(self, stream: str) -> None:
+        """Stop reading a stream."""
+        if self._followed.pop(stream.encode(), None) is not None:
+            self._queue = deque(entry for entry in self._queue if entry.stream != stream)
+            self._queued_bytes = sum(entry.size_bytes for entry in self._queue)
+            self._go_on.set()
+
+    def take(self, max_bytes: int) -> list[StreamEntry]:
+        """What can be read now, possibly nothing. Raises BusError when the bus is closed."""
+        if self._is_closed:
+            raise BusError("the bus is closed")
+        taken: list[StreamEntry] = []
+        size = 0
+        while self._queue:
+            size += self._queue[0].size_bytes
+            if taken and size > max_bytes:
+                break
+            entry = self._queue.popleft()
+            self._queued_bytes -= entry.size_bytes
+            taken.append(entry)
+        if self._queued_bytes < self._ahead_bytes:
+            self._go_on.set()
+        return taken
+
+    @property
+    def has_entries(self) -> bool:
+        """There is something to take."""
+        return bool(self._queue)
+
+    async def read(self, max_bytes: int) -> Sequence[StreamEntry]:
+        """Wait for something to read. Raises BusError when the bus is closed."""
+        while True:
+            taken = self.take(max_bytes)
+            if taken:
+                return taken
+            self._ready.clear()
+            await self._ready.wait()
+
+    async def close(self) -> None:
+        """Stop, and wake who waits."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        await self._client.close()
+        self._ready.set()
+        self.on_ready()
+
+    async def _run(self) -> None:
+        while True:
+            await self._client.wait_connected()
+            if not self._followed or self._queued_bytes >= self._ahead_bytes:
+                self._go_on.clear()
+                await self._go_on.wait()
+                continue
+            asked = dict(self._followed)
+            self._waiting = self._client.call(
+                "XREAD",
+                "COUNT",
+                self._count,
+                "BLOCK",
+                int(BLOCK_SECONDS * 1000),
+                "STREAMS",
+                *asked,
+                *(f"{ms}-{sequence}" for ms, sequence in (one.after for one in asked.values())),
+                wait_seconds=BLOCK_SECONDS,
+            )
+            try:
+                reply = await self._waiting
+            except BusError:
+                await asyncio.sleep(UNBLOCK_AGAIN_SECONDS)  # refused, or lost: never a busy loop
+                continue
+            finally:
+                self._waiting = None
+            if reply is not None:
+                self._take_in(reply, asked)
+
+    def _take_in(self, reply: list[Any], asked: dict[bytes, _Followed]) -> None:
+        size = 0
+        for name, entries in reply:
+            followed = asked[name]
+            if self._followed.get(name) is not followed:
+                continue
+            for entry_id, fields in entries:
+                ms, _, sequence = entry_id.partition(b"-")
+                position = (int(ms), int(sequence))
+                data = fields[1]
+                size += len(data)
+                self._queue.append(StreamEntry(followed.stream, position, data, len(data)))
+                followed.after = position
+        self._queued_bytes += size
+        if size > self._ahead_bytes:
+            self._count = max(1, self._count // 2)
+        elif size < self._ahead_bytes // 8:
+            self._count = min(MOST_COUNT, self._count * 2)
+        if self._queue:
+            self._ready.set()
+            self.on_ready()
+
+    def _end_wait(self, waiting: asyncio.Future[Any]) -> None:
+        """Make the XREAD on its way return; it may not have begun to wait, so try until it has."""
+        if waiting.done():
+            self._is_unblocking = False
+            return
+        self._unblock(self._client.client_id).add_done_callback(
+            lambda answer: self._end_wait_again(waiting, answer)
+        )
+
+    def _end_wait_again(self, waiting: asyncio.Future[Any], answer: asyncio.Future[Any]) -> None:
+        has_ended = not answer.cancelled() and answer.exception() is None and answer.result() == 1
+        if has_ended or waiting.done():
+            self._is_unblocking = False
+        else:
+            loop = asyncio.get_running_loop()
+            loop.call_later(UNBLOCK_AGAIN_SECONDS, self._end_wait, waiting)
+
+    async def _from_the_start(self, _: Wire) -> None:
+        if self._was_connected:
+            self._followed = {
+                name: _Followed(one.stream, START) for name, one in self._followed.items()
+            }
+        self._was_connected = True

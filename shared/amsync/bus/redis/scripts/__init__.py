@@ -1,0 +1,26 @@
+"""The Lua scripts, each in a file of its own: what they do is written at their heads."""
+
+import hashlib
+from importlib.resources import files
+
+
+class Script:
+    """One script.
+
+    Attributes:
+        text: Its source.
+        digest: What Redis calls it: SHA-1 of the source, in hex.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.text = files(__name__).joinpath(f"{name}.lua").read_text("utf-8")
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+APPEND = Script("append")
+TRIM = Script("trim")
+DELETE = Script("delete")
+ACQUIRE_LEASE = Script("acquire_lease")
+RENEW_LEASE = Script("renew_lease")
+RELEASE_LEASE = Script("release_lease")
+LOOK_LEASE = Script("look_lease")
