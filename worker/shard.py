@@ -180,7 +180,7 @@ class Shard:
                 effects.failures.append((document_id, error))
 
     def skip(self, position: tuple[int, int]) -> None:
-        """Pass over an entry that nobody can read; its sender's next one shows that it is missing."""
+        """Pass over an entry that nobody can read; its sender's next one shows the gap."""
         self._tickets.append(Ticket(position, 0, ""))
 
     def run(self, effects: Effects, now: float) -> None:

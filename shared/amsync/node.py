@@ -5,7 +5,6 @@ What `Server` and `amsync serve` run. Everything here is async and belongs to th
 """
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections.abc import Mapping

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 import amsync
 from amsync import Limits, Share, TLSConfig
 from amsync.cli import cli, serve
+from amsync.cli import options as cli_options
 from amsync.node import Node
 from amsync.options import EPHEMERAL, NodeOptions
 
@@ -29,10 +30,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[NodeOptions]:
     """Options of the nodes that would have been run."""
     options: list[NodeOptions] = []
 
-    async def note(node: Node) -> None:
+    async def note(node: Node, _greet: object) -> None:
         options.append(node.options)
 
-    monkeypatch.setattr(serve, "_serve", note)
+    monkeypatch.setattr(cli_options, "_live", note)
     return options
 
 

@@ -11,6 +11,14 @@ from amsync.version import __version__
 
 COMMANDS = {
     "serve": ("amsync.cli.serve:serve", "Serve the documents of one directory."),
+    "gateway": (
+        "amsync.cli.gateway:gateway",
+        "Take clients in for a cluster.",
+    ),
+    "worker": (
+        "amsync.cli.worker:worker",
+        "Keep documents for a cluster.",
+    ),
     "fsck": ("amsync.cli.fsck:fsck", "Look for damage in a data directory, without changing it."),
     "doc": ("amsync.cli.doc:doc", "List, show, export and import the documents of a directory."),
     "checkpoint": ("amsync.cli.checkpoint:checkpoint", "Bring everything out of the log."),

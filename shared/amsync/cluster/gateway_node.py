@@ -6,7 +6,6 @@ import logging
 import socket
 import uuid
 
-from amsync.bus.redis import Membership
 from amsync.cluster import record
 from amsync.cluster.info import GatewayInfo
 from amsync.cluster.member import ClusterMember
@@ -36,14 +35,13 @@ class GatewayNode(ClusterMember):
         self.options = options
         self.port = 0
         self.limits = options.limits or default_limits(strangers=not is_loopback(options.host))
-        self.cluster: ClusterRecord | None = None
+        self.identity: ClusterRecord | None = None
         self._gateway: Gateway | None = None
         self._policy: AccessPolicy | None = None
-        self._membership = Membership(self.bus.client, options.prefix)
 
     async def _start(self) -> None:
         tls = self.options.tls.server_context() if self.options.tls is not None else None
-        self.cluster = cluster = await record.wait_for(self.bus, self.where)
+        self.identity = identity = await record.wait_for(self.cluster)
         self._policy = AccessPolicy(parse_share(self.options.share), self.metrics)
         self._gateway = Gateway(
             self.bus,
@@ -52,9 +50,9 @@ class GatewayNode(ClusterMember):
             GatewayOptions(
                 host=self.options.host,
                 port=self.options.port,
-                server_peer_id=cluster.peer_id,
-                storage_id=cluster.storage_id,
-                shard_count=cluster.shard_count,
+                server_peer_id=identity.peer_id,
+                storage_id=identity.storage_id,
+                shard_count=identity.shard_count,
                 limits=self.limits,
                 check_origin=is_loopback(self.options.host),
                 prefix=self.options.prefix,
@@ -83,7 +81,7 @@ class GatewayNode(ClusterMember):
         loop = asyncio.get_running_loop()
         while True:
             try:
-                beat = await self._membership.beat("gateway", self.incarnation, self._info())
+                beat = await self.cluster.beat("gateway", self.incarnation, self._info())
                 away_since = None
             except BusError:
                 away_since = loop.time() if away_since is None else away_since
@@ -101,8 +99,8 @@ class GatewayNode(ClusterMember):
         log.warning("the cluster has forgotten this gateway; it begins anew, with its clients")
         self.metrics.count("begun_again", "")
         before, self.incarnation = self.incarnation, uuid.uuid4().hex
-        await self._membership.leave("gateway", before)
-        await self._membership.beat("gateway", self.incarnation, self._info())
+        await self.cluster.leave("gateway", before)
+        await self.cluster.beat("gateway", self.incarnation, self._info())
         self._gateway.begin_again(self.incarnation)
 
     def _info(self) -> bytes:
@@ -125,7 +123,7 @@ class GatewayNode(ClusterMember):
         async with asyncio.timeout(self.options.drain_seconds + SETTLE_SECONDS):
             await self._gateway.drain(self.options.drain_seconds)
         with contextlib.suppress(BusError):
-            await self._membership.leave("gateway", self.incarnation)
+            await self.cluster.leave("gateway", self.incarnation)
 
     async def _release(self) -> None:
         if self._gateway is not None:
@@ -148,11 +146,11 @@ class GatewayNode(ClusterMember):
         reasons = []
         if not self.bus.is_connected:
             reasons.append("Redis is out of reach")
-        if self._gateway is None or self.cluster is None:
+        if self._gateway is None or self.identity is None:
             reasons.append("no worker has ever served this cluster")
         elif not self.is_running or not self._gateway.is_accepting:
             reasons.append("not accepting connections")
-        elif self._gateway.known_shards < self.cluster.shard_count:
+        elif self._gateway.known_shards < self.identity.shard_count:
             reasons.append("not every shard has an owner")
         return reasons
 

@@ -13,7 +13,7 @@ class _Info:
 
     def pack(self) -> bytes:
         """The text for the bus."""
-        return json.dumps(asdict(self)).encode()  # type: ignore[call-overload,no-any-return]
+        return json.dumps(asdict(self)).encode()  # type: ignore[call-overload]
 
     @classmethod
     def unpack(cls: type[T], text: bytes) -> T:

@@ -10,8 +10,7 @@ import uuid
 from abc import ABC, abstractmethod
 
 from amsync.admin import AdminServer
-from amsync.bus.redis import RedisBus
-from amsync.bus.redis.address import shown
+from amsync.bus.redis import Cluster, RedisBus
 from amsync.metrics import Metrics
 from amsync.options import BusOptions
 from amsync.process import url_of
@@ -25,6 +24,8 @@ class ClusterMember(ABC):
     """One process of a cluster.
 
     Attributes:
+        bus: Of the cluster.
+        cluster: Its record and members.
         incarnation: Random, new for every start.
         left_behind: `close` could not finish everything in time.
     """
@@ -39,7 +40,7 @@ class ClusterMember(ABC):
             options.redis, prefix=options.prefix, name=f"amsync-{kind}-{self.incarnation[:8]}"
         )
         self.bus.on_change = self._bus_changed
-        self.where = shown(options.redis)
+        self.cluster = Cluster(self.bus.client, options.prefix)
         self.admin_port = 0
         self.left_behind = False
         self._admin: AdminServer | None = None

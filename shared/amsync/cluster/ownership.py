@@ -16,11 +16,12 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from amsync.bus import Position, shard_stream
-from amsync.bus.redis import Lease, Leases, Member, Membership, RedisBus
+from amsync.bus.redis import Cluster, Lease, Leases, Member, RedisBus
+from amsync.cluster import record
 from amsync.cluster.info import WorkerInfo
 from amsync.errors import BusError, StorageError, VolumeLost
 from amsync.metrics import Metrics
@@ -45,7 +46,8 @@ GATEWAY_DEAD_SECONDS = 10.0
 CALM_SECONDS = 2.0
 """After Redis was emptied, so long everybody may come back before shards are placed anew."""
 
-SETTLE_SECONDS = 0.5
+SETTLE_LOOK_SECONDS = 0.01
+SETTLE_LOOKS = 50
 """What was taken of a stream is finished before the shard goes, if it takes no longer."""
 
 
@@ -68,7 +70,7 @@ class Ownership:
         self._bus, self._store, self._metrics = bus, store, metrics
         self._me, self._prefix = worker_id, prefix
         self._leases = Leases(bus.client, prefix)
-        self._membership = Membership(bus.client, prefix)
+        self._cluster = Cluster(bus.client, prefix)
         self._book = LeaseBook()
         self._epoch = bus.cluster_epoch
         self._renewed = asyncio.Event()
@@ -140,9 +142,9 @@ class Ownership:
         self._is_leaving = True
         await self._beat(time.monotonic())
         await self._hand_over(self._book.epochs().keys() - self._dropping)
-        await self._membership.leave("worker", self._me)
+        await self._cluster.leave("worker", self._me)
 
-    async def _again_and_again(self, step: "Step") -> None:
+    async def _again_and_again(self, step: Callable[[float], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -164,7 +166,6 @@ class Ownership:
             await self._renew(now)
         if now >= self._next_beat and not self._is_leaving:
             await self._beat(now)
-            await self._bus.look_for_epoch()
 
     async def _beat(self, now: float) -> None:
         self._next_beat = now + BEAT_SECONDS
@@ -179,7 +180,9 @@ class Ownership:
             },
             trouble="" if trouble is None else str(trouble),
         )
-        beat = await self._membership.beat("worker", self._me, info.pack())
+        beat = await self._cluster.beat("worker", self._me, info.pack())
+        if beat.cluster_epoch != self._bus.cluster_epoch:
+            await self._bus.look_for_epoch()
         self._note(beat.members, now)
 
     def _note(self, members: Sequence[Member], now: float) -> None:
@@ -198,7 +201,7 @@ class Ownership:
         self._gateways = {each.incarnation for each in gateways} - stale
         self.worker.greet(self._gateways)
         for name in stale:
-            self._soon(self._membership.expel("gateway", name))
+            self._soon(self._cluster.expel("gateway", name))
         self._forget_gateways(stale, now)
 
     def _forget_gateways(self, stale: set[str], now: float) -> None:
@@ -252,7 +255,12 @@ class Ownership:
 
     async def _bus_was_emptied(self, now: float) -> None:
         """Redis has forgotten everything: leases, streams, members. Only the volume knows."""
-        epoch = self._bus.cluster_epoch or await self._make_record()
+        epoch = self._bus.cluster_epoch
+        if not epoch:
+            epoch = (
+                await record.publish(self._cluster, self._store.volume, record.new_epoch())
+            ).epoch
+            await self._bus.look_for_epoch()
         log.warning("the bus lost everything; all shards are taken anew")
         self._metrics.count("bus_emptied", "")
         self._epoch = epoch
@@ -261,11 +269,6 @@ class Ownership:
             self._min_epochs[shard] = max(known, self._min_epochs.get(shard, 0))
         self._lose(tuple(self._book.epochs()))
         await asyncio.to_thread(self._store.set_bus_id, epoch)
-
-    async def _make_record(self) -> str:
-        record = await self._bus.cluster_record(cluster_record_of(self._store))
-        assert record is not None
-        return await self._bus.look_for_epoch()
 
     def _soon(self, work: Coroutine[Any, Any, object]) -> None:
         async def do() -> None:
@@ -330,13 +333,12 @@ class Ownership:
         """Give shards away in good order."""
         shards = set(shards)
         self.worker.stop_reading(shards)
-        until = time.monotonic() + SETTLE_SECONDS
-        while time.monotonic() < until and not self._are_settled(shards):
-            await asyncio.sleep(0.01)
+        for _ in range(SETTLE_LOOKS):
+            if self._are_settled(shards):
+                break
+            await asyncio.sleep(SETTLE_LOOK_SECONDS)
         await self.worker.save_positions()
-        epochs = {
-            shard: epoch for shard, epoch in self._book.epochs().items() if shard in shards
-        }
+        epochs = {shard: epoch for shard, epoch in self._book.epochs().items() if shard in shards}
         self._dropping.update(shards)
         await self._drop(shards)
         await self._give_back(epochs)

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from amsync.bus.redis import RedisBus
+from amsync.bus.redis import Cluster
 from amsync.errors import BusError, ConfigError
 from amsync.storage import LAYOUT_VERSION
 from amsync.storage.volume import Volume
@@ -45,7 +45,7 @@ class ClusterRecord:
         }
 
     @staticmethod
-    def parse(fields: Mapping[str, str], where: str) -> "ClusterRecord":
+    def parse(fields: Mapping[str, str]) -> "ClusterRecord":
         """Read it back.
 
         Raises:
@@ -61,10 +61,10 @@ class ClusterRecord:
                 epoch=fields["epoch"],
             )
         except (KeyError, ValueError) as error:
-            raise ConfigError(f"the record of the cluster at {where} can't be read: {error}") from error
+            raise ConfigError(f"the cluster's record in Redis can't be read: {error}") from error
         if record.layout_version != LAYOUT_VERSION:
             raise ConfigError(
-                f"the cluster at {where} has layout_version {record.layout_version}; this amsync"
+                f"the cluster in this Redis has layout_version {record.layout_version}; this amsync"
                 f" knows {LAYOUT_VERSION}. Use the version of amsync that made it"
             )
         return record
@@ -87,7 +87,7 @@ def new_epoch() -> str:
     return uuid.uuid4().hex
 
 
-async def publish(bus: RedisBus, volume: Volume, epoch: str, where: str) -> ClusterRecord:
+async def publish(cluster: Cluster, volume: Volume, epoch: str) -> ClusterRecord:
     """Make the record if there is none; returns the one that holds.
 
     Raises:
@@ -95,31 +95,31 @@ async def publish(bus: RedisBus, volume: Volume, epoch: str, where: str) -> Clus
         ConfigError: The cluster at this Redis is another one than the volume's.
     """
     ours = record_of(volume, epoch)
-    found = await bus.cluster_record(ours.fields())
+    found = await cluster.record(ours.fields())
     assert found is not None
-    record = ClusterRecord.parse(found, where)
+    record = ClusterRecord.parse(found)
     for name in ("cluster_id", "storage_id", "shard_count"):
         theirs, mine = getattr(record, name), getattr(ours, name)
         if theirs != mine:
             raise ConfigError(
-                f"the cluster at {where} has {name} {theirs!r}, but the volume {volume.root} has"
+                f"the cluster in this Redis has {name} {theirs!r}, but the volume {volume.root} has"
                 f" {mine!r}; use the volume of that cluster, or another Redis or prefix"
             )
     return record
 
 
-async def read(bus: RedisBus, where: str) -> ClusterRecord | None:
+async def read(cluster: Cluster) -> ClusterRecord | None:
     """The record, or None if no worker has been here.
 
     Raises:
         BusError
         ConfigError: It is of another version.
     """
-    found = await bus.cluster_record(None)
-    return None if found is None else ClusterRecord.parse(found, where)
+    found = await cluster.record()
+    return None if found is None else ClusterRecord.parse(found)
 
 
-async def wait_for(bus: RedisBus, where: str) -> ClusterRecord:
+async def wait_for(cluster: Cluster) -> ClusterRecord:
     """Wait until a worker has made the record.
 
     Raises:
@@ -127,7 +127,7 @@ async def wait_for(bus: RedisBus, where: str) -> ClusterRecord:
     """
     while True:
         try:
-            record = await read(bus, where)
+            record = await read(cluster)
         except BusError:
             record = None
         if record is not None:

@@ -38,7 +38,7 @@ class WorkerNode(ClusterMember):
         found = await self._record()
         epoch = record.new_epoch() if found is None else found.epoch
         self.store = store = await self._open_store(epoch)
-        found = await record.publish(self.bus, store.volume, epoch, self.where)
+        found = await record.publish(self.cluster, store.volume, epoch)
         if found.epoch != epoch:  # another worker was faster
             await asyncio.to_thread(store.set_bus_id, found.epoch)
         await self.bus.look_for_epoch()
@@ -61,7 +61,7 @@ class WorkerNode(ClusterMember):
     async def _record(self) -> ClusterRecord | None:
         while True:
             try:
-                return await record.read(self.bus, self.where)
+                return await record.read(self.cluster)
             except BusError:
                 await self.bus.open()
 
