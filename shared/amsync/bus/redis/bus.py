@@ -16,7 +16,8 @@ from typing import Any
 from amsync.bus.memory import STREAM_BYTES
 from amsync.bus.port import Parcel, Position, is_gateway_stream
 from amsync.bus.redis.client import ANSWER_SECONDS, RedisClient
-from amsync.bus.redis.leases import Lease, lease_key
+from amsync.bus.redis.keys import cluster_key, lease_key, size_key
+from amsync.bus.redis.leases import Lease
 from amsync.bus.redis.reader import AHEAD_BYTES, RedisReader
 from amsync.bus.redis.scripts import APPEND, DELETE, TRIM
 from amsync.bus.redis.wire import Wire
@@ -24,11 +25,6 @@ from amsync.errors import BusError, BusFull, StaleLease
 
 GATEWAY_STREAM_MS = 60_000
 DELETED_STREAM_MS = 60_000
-
-
-def cluster_key(prefix: str) -> str:
-    """Where the cluster's record is."""
-    return f"{{{prefix}}}:cluster"
 
 
 class RedisBus:
@@ -104,7 +100,7 @@ class RedisBus:
         if not isinstance(data, bytes):
             data = data.pack()
         life = GATEWAY_STREAM_MS if is_gateway_stream(stream) else 0
-        keys = (stream, _size_key(stream))
+        keys = (stream, size_key(stream))
         entry_id = await self.client.script(APPEND, keys, data, self._stream_bytes, life)
         if entry_id is None:
             raise BusFull(f"stream {stream} is full, allowed are {self._stream_bytes} bytes")
@@ -134,7 +130,7 @@ class RedisBus:
             BusError: Not known whether it was done.
         """
         ms, sequence = through
-        keys = [stream, _size_key(stream)]
+        keys = [stream, size_key(stream)]
         held: tuple[str, int] | tuple[()] = ()
         if lease is not None:
             keys.append(lease_key(self._prefix, lease.shard))
@@ -147,7 +143,7 @@ class RedisBus:
 
     async def delete(self, stream: str) -> None:
         """Forget a stream. It goes on if it is used again."""
-        keys = (stream, _size_key(stream))
+        keys = (stream, size_key(stream))
         await self.client.script(DELETE, keys, DELETED_STREAM_MS)
 
     async def close(self) -> None:
@@ -162,10 +158,6 @@ class RedisBus:
 
     def _changed(self) -> None:
         self.on_change()
-
-
-def _size_key(stream: str) -> str:
-    return f"{stream}:size"
 
 
 def _text(value: Any) -> str:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from amsync.bus.redis.client import RedisClient
-from amsync.bus.redis.scripts import ACQUIRE_LEASE, LOOK_LEASE, RELEASE_LEASE, RENEW_LEASE
-
-
-def lease_key(prefix: str, shard: int) -> str:
-    """Where a shard's lease is: in the slot of its stream."""
-    return f"{{{prefix}:s{shard}}}:lease"
+from amsync.bus.redis.keys import lease_key
+from amsync.bus.redis.scripts import (
+    ACQUIRE_LEASE,
+    LOOK_LEASE,
+    RELEASE_LEASE,
+    RENEW_LEASE,
+    Script,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Leases:
             for shard, reply in zip(shards, replies, strict=True)
         ]
 
-    async def _run(self, script: Any, shard: int, *arguments: str | int) -> Any:
+    async def _run(self, script: Script, shard: int, *arguments: str | int) -> Any:
         return await self._client.script(script, (lease_key(self._prefix, shard),), *arguments)
 
 

@@ -1,37 +1,44 @@
 """Reads many streams over a connection of its own, ahead of its consumer but not far.
 
 Holds: what was queued of a stream is dropped when that is followed anew, and so is what was on
-its way; when the connection was lost every followed stream is read again from its start, since
-a Redis that came back may have lost entries and number new ones below the old.
+its way. A stream that is to be read from behind a position which it has never reached has lost
+entries, and is read from its start. So is every stream when the connection was lost, since a
+Redis that came back may have lost entries and number new ones below the old.
 
 Not here: dropping repetitions, which is the consumer's (B1 of the port).
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from amsync.bus.port import START, Position, StreamEntry
 from amsync.bus.redis.client import RedisClient
-from amsync.bus.redis.wire import Wire
-from amsync.errors import BusError
+from amsync.bus.redis.scripts import LAST_ID
+from amsync.bus.redis.wire import ReplyError, Wire
+from amsync.errors import BusError, ConfigError
+
+logger = logging.getLogger(__name__)
 
 AHEAD_BYTES = 8 * 1024 * 1024
 BLOCK_SECONDS = 2.0
 FIRST_COUNT = 16
 MOST_COUNT = 256
 UNBLOCK_AGAIN_SECONDS = 0.005
+REFUSED_SECONDS = 1.0
 
 
 class _Followed:
     """A stream as it was followed once; followed anew it is another one."""
 
-    __slots__ = ("after", "stream")
+    __slots__ = ("after", "is_checked", "stream")
 
     def __init__(self, stream: str, after: Position) -> None:
         self.stream = stream
         self.after = after
+        self.is_checked = after == START
 
 
 class RedisReader:
@@ -63,6 +70,7 @@ class RedisReader:
         self._queued_bytes = 0
         self._count = FIRST_COUNT
         self._waiting: asyncio.Future[Any] | None = None
+        self._is_stale = False  # a stream was followed that the XREAD on its way does not name
         self._is_unblocking = False
         self._was_connected = False
         self._is_closed = False
@@ -76,10 +84,11 @@ class RedisReader:
         """Read a stream from behind `after`; what was queued of it before is dropped."""
         self.unfollow(stream)
         self._followed[stream.encode()] = _Followed(stream, after)
+        self._is_stale = True
         self._go_on.set()
         if self._waiting is not None and not self._is_unblocking:
             self._is_unblocking = True
-            asyncio.get_running_loop().call_soon(self._end_wait, self._waiting)
+            asyncio.get_running_loop().call_soon(self._end_wait)
 
     def unfollow(self, stream: str) -> None:
         """Stop reading a stream."""
@@ -132,32 +141,51 @@ class RedisReader:
 
     async def _run(self) -> None:
         while True:
-            await self._client.wait_connected()
-            if not self._followed or self._queued_bytes >= self._ahead_bytes:
-                self._go_on.clear()
-                await self._go_on.wait()
-                continue
-            asked = dict(self._followed)
-            self._waiting = self._client.call(
-                "XREAD",
-                "COUNT",
-                self._count,
-                "BLOCK",
-                int(BLOCK_SECONDS * 1000),
-                "STREAMS",
-                *asked,
-                *(f"{ms}-{sequence}" for ms, sequence in (one.after for one in asked.values())),
-                wait_seconds=BLOCK_SECONDS,
-            )
             try:
-                reply = await self._waiting
+                await self._client.wait_connected()
+                if not self._followed or self._queued_bytes >= self._ahead_bytes:
+                    self._go_on.clear()
+                    await self._go_on.wait()
+                elif await self._check():
+                    await self._read_once()
+            except (ReplyError, ConfigError) as error:
+                logger.warning("Redis refuses to be read, trying on", extra={"reason": str(error)})
+                await asyncio.sleep(REFUSED_SECONDS)
             except BusError:
-                await asyncio.sleep(UNBLOCK_AGAIN_SECONDS)  # refused, or lost: never a busy loop
-                continue
-            finally:
-                self._waiting = None
-            if reply is not None:
-                self._take_in(reply, asked)
+                await asyncio.sleep(0)  # lost: what follows waits for the next connection
+
+    async def _read_once(self) -> None:
+        asked = dict(self._followed)
+        self._is_stale = False
+        self._waiting = self._client.call(
+            "XREAD",
+            "COUNT",
+            self._count,
+            "BLOCK",
+            int(BLOCK_SECONDS * 1000),
+            "STREAMS",
+            *asked,
+            *(f"{ms}-{sequence}" for ms, sequence in (one.after for one in asked.values())),
+            wait_seconds=BLOCK_SECONDS,
+        )
+        try:
+            reply = await self._waiting
+        finally:
+            self._waiting = None
+        if reply is not None:
+            self._take_in(reply, asked)
+
+    async def _check(self) -> bool:
+        """A stream that has never come as far as where we are to begin has lost its entries."""
+        unchecked = [one for one in self._followed.values() if not one.is_checked]
+        ids = await asyncio.gather(
+            *(self._client.script(LAST_ID, (one.stream,)) for one in unchecked)
+        )
+        for one, last in zip(unchecked, ids, strict=True):
+            one.is_checked = True
+            if last is None or _position(last) < one.after:
+                one.after = START
+        return bool(self._followed) and all(one.is_checked for one in self._followed.values())
 
     def _take_in(self, reply: list[Any], asked: dict[bytes, _Followed]) -> None:
         size = 0
@@ -166,8 +194,7 @@ class RedisReader:
             if self._followed.get(name) is not followed:
                 continue
             for entry_id, fields in entries:
-                ms, _, sequence = entry_id.partition(b"-")
-                position = (int(ms), int(sequence))
+                position = _position(entry_id)
                 data = fields[1]
                 size += len(data)
                 self._queue.append(StreamEntry(followed.stream, position, data, len(data)))
@@ -181,22 +208,17 @@ class RedisReader:
             self._ready.set()
             self.on_ready()
 
-    def _end_wait(self, waiting: asyncio.Future[Any]) -> None:
+    def _end_wait(self) -> None:
         """Make the XREAD on its way return; it may not have begun to wait, so try until it has."""
-        if waiting.done():
-            self._is_unblocking = False
-            return
-        self._unblock(self._client.client_id).add_done_callback(
-            lambda answer: self._end_wait_again(waiting, answer)
-        )
-
-    def _end_wait_again(self, waiting: asyncio.Future[Any], answer: asyncio.Future[Any]) -> None:
-        has_ended = not answer.cancelled() and answer.exception() is None and answer.result() == 1
-        if has_ended or waiting.done():
+        if self._waiting is None or not self._is_stale:
             self._is_unblocking = False
         else:
-            loop = asyncio.get_running_loop()
-            loop.call_later(UNBLOCK_AGAIN_SECONDS, self._end_wait, waiting)
+            self._unblock(self._client.client_id).add_done_callback(self._unblocked)
+
+    def _unblocked(self, answer: asyncio.Future[Any]) -> None:
+        if not answer.cancelled():
+            answer.exception()  # retrieved; the next try tells
+        asyncio.get_running_loop().call_later(UNBLOCK_AGAIN_SECONDS, self._end_wait)
 
     async def _from_the_start(self, _: Wire) -> None:
         if self._was_connected:
@@ -204,3 +226,8 @@ class RedisReader:
                 name: _Followed(one.stream, START) for name, one in self._followed.items()
             }
         self._was_connected = True
+
+
+def _position(entry_id: bytes) -> Position:
+    ms, _, sequence = entry_id.partition(b"-")
+    return int(ms), int(sequence)

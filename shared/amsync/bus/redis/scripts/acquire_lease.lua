@@ -11,6 +11,10 @@ local owner, epoch, ends = lease[1] or '', tonumber(lease[2]) or 0, tonumber(lea
 local min_epoch, life = tonumber(ARGV[2]), tonumber(ARGV[3])
 
 if owner ~= ARGV[1] and owner ~= '' and ends > now then
+  if ends > now + life then -- the clock went back: else nobody could follow a dead owner
+    ends = now + life
+    redis.call('HSET', KEYS[1], 'until', string.format('%.0f', ends))
+  end
   return {owner, epoch, ends - now}
 end
 if owner ~= ARGV[1] or min_epoch > epoch then
