@@ -723,7 +723,7 @@ class Worker:
 
     async def _rescan(self) -> None:
         """Look again for what other machines wrote last, when nothing is hidden any more."""
-        if not self._store.rescan_is_due:
+        if self._tenure is not None or not self._store.rescan_is_due:
             return
         delay = RESCAN_SECONDS
         while True:
@@ -741,10 +741,15 @@ class Worker:
         for _ in found:
             self._metrics.count("documents_found_late", "")
         log.info("looked again for other servers' last writes", extra={"documents": len(found)})
-        self._results.append(partial(self._found, found))
-        self._wake.set()
+        self.found(found)
 
-    def _found(self, found: set[DocumentId], effects: dict[int, Effects], now: float) -> None:
+    def found(self, document_ids: Collection[DocumentId]) -> None:
+        """More of these documents has come to light than was read; read them again."""
+        if document_ids:
+            self._results.append(partial(self._found, document_ids))
+            self._wake.set()
+
+    def _found(self, found: Collection[DocumentId], effects: dict[int, Effects], now: float) -> None:
         for document_id in sorted(found):
             shard = self._by_number.get(shard_of(document_id, self._store.volume.shard_count))
             if shard is not None:

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import TypeVar
 
 from amsync.errors import AmsyncError
 from amsync.storage import Store
 
+T = TypeVar("T", bound=Store)
 
-async def open_in_thread(opening: Callable[[], Store]) -> Store:
+
+async def open_in_thread(opening: Callable[[], T]) -> T:
     """Open a store in a thread; when the caller is cancelled, what it opens is closed again.
 
     Raises:

@@ -19,6 +19,7 @@ COMMANDS = {
         "amsync.cli.worker:worker",
         "Keep documents for a cluster.",
     ),
+    "cluster": ("amsync.cli.cluster:cluster", "Look at a cluster, or try one out."),
     "fsck": ("amsync.cli.fsck:fsck", "Look for damage in a data directory, without changing it."),
     "doc": ("amsync.cli.doc:doc", "List, show, export and import the documents of a directory."),
     "checkpoint": ("amsync.cli.checkpoint:checkpoint", "Bring everything out of the log."),

@@ -1,8 +1,8 @@
 """A worker's shards: which it should own, has leases for, takes over, hands over, and loses.
 
-Two tasks on the loop that does the work, so that a worker whose loop hangs renews nothing: one
-says that we live and renews leases; the other moves shards towards their place
-(`worker.placement`). Not here: what an epoch is good for (the storage's epoch files), and what
+Tasks on the loop that does the work, so that a worker whose loop hangs renews nothing: one
+says that we live and renews leases; one moves shards towards their place
+(`worker.placement`); one looks again at what old owners have left. Not here: what an epoch is good for (the storage's epoch files), and what
 is said to gateways (`worker.worker`).
 
 A shard comes: lease, epoch file, the WALs of lower epochs, then its stream. It goes: the stream
@@ -25,7 +25,7 @@ from amsync.cluster import record
 from amsync.cluster.info import WorkerInfo
 from amsync.errors import BusError, StorageError, VolumeLost
 from amsync.metrics import Metrics
-from amsync.storage import Store
+from amsync.storage import SharedStore
 from amsync.version import __version__
 from amsync.worker.leasebook import RENEW_SECONDS, TTL_SECONDS, LeaseBook
 from amsync.worker.placement import share_of
@@ -65,7 +65,7 @@ class Ownership:
     worker: Worker
 
     def __init__(
-        self, bus: RedisBus, store: Store, metrics: Metrics, *, worker_id: str, prefix: str
+        self, bus: RedisBus, store: SharedStore, metrics: Metrics, *, worker_id: str, prefix: str
     ) -> None:
         self._bus, self._store, self._metrics = bus, store, metrics
         self._me, self._prefix = worker_id, prefix
@@ -132,6 +132,7 @@ class Ownership:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._again_and_again(self._keep))
             group.create_task(self._again_and_again(self._move))
+            group.create_task(self._again_and_again(self._look_again))
 
     async def leave(self) -> None:
         """Give every shard away; the worker must still run.
@@ -309,19 +310,25 @@ class Ownership:
         except BaseException:
             await self._give_back(ours)
             raise
-        stale = {shard: ours[shard] for shard in ours.keys() - taken.keys()}
-        for shard, epoch in stale.items():  # the volume knows a higher one than Redis
-            self._min_epochs[shard] = epoch + 1
-        await self._give_back(stale)
-        kept = [shard for shard in taken if self._book.epochs().get(shard) == ours[shard]]
-        self._store.release(taken.keys() - kept)
+        self._min_epochs.update(taken.refused)  # the volume knows higher ones than Redis
+        await self._give_back({shard: ours.pop(shard) for shard in taken.refused})
+        known = self._book.epochs()
+        kept = [shard for shard, epoch in ours.items() if known.get(shard) == epoch]
+        self._store.release(ours.keys() - kept)
         for shard in kept:
-            position = taken[shard]
-            sequences = position.sequences if position is not None else {}
-            self.worker.open_shard(shard, ours[shard], sequences)
+            position = taken.positions.get(shard)
+            self.worker.open_shard(shard, ours[shard], position.sequences if position else {})
         self.worker.greet(self._gateways)
         self._metrics.take_over_seconds.observe(time.monotonic() - started)
         log.info("shards taken over", extra={"count": len(kept)})
+
+    async def _look_again(self, _now: float) -> None:
+        """Take what old owners wrote last, when they can't write any more and nothing is hidden."""
+        if self._store.rescan_due():
+            found = await asyncio.to_thread(self._store.rescan)
+            for _ in found:
+                self._metrics.count("documents_found_late", "")
+            self.worker.found(found)
 
     async def _give_back(self, epochs: Mapping[int, int]) -> None:
         for shard in epochs:

@@ -14,12 +14,15 @@ from amsync.cluster.record import ClusterRecord
 from amsync.errors import BusError, StorageError
 from amsync.options import Ephemeral, WorkerNodeOptions
 from amsync.process import open_in_thread
-from amsync.storage import Shared, Store, open_store
+from amsync.storage import Shared, SharedStore, open_shared_store
 from amsync.worker.engine import NativeCodec
+from amsync.worker.leasebook import TTL_SECONDS
 from amsync.worker.worker import Worker
 
 log = logging.getLogger("amsync.cluster")
 
+SHARD_COUNT = 64
+RESCAN_MARGIN_SECONDS = 5.0
 LEAVE_SECONDS = 20.0
 """Shards are given away in this time at the most; the leases of the others then run out."""
 
@@ -30,7 +33,7 @@ class WorkerNode(ClusterMember):
     def __init__(self, options: WorkerNodeOptions) -> None:
         super().__init__(options, "worker")
         self.options = options
-        self.store: Store | None = None
+        self.store: SharedStore | None = None
         self._worker: Worker | None = None
         self._ownership: Ownership | None = None
 
@@ -65,18 +68,19 @@ class WorkerNode(ClusterMember):
             except BusError:
                 await self.bus.open()
 
-    async def _open_store(self, epoch: str) -> Store:
+    async def _open_store(self, epoch: str) -> SharedStore:
         storage_id = self.options.storage_id
         count = self.options.shard_count
         return await open_in_thread(
             partial(
-                open_store,
+                open_shared_store,
                 Path(self.options.data_dir),
                 codec=NativeCodec(),
                 storage_id=storage_id if isinstance(storage_id, str) else None,
                 ephemeral=isinstance(storage_id, Ephemeral),
-                shard_count=count,
-                shared=Shared(epoch),
+                shard_count=count or SHARD_COUNT,
+                strict_shard_count=count is not None,
+                shared=Shared(epoch, rescan_seconds=TTL_SECONDS + RESCAN_MARGIN_SECONDS),
                 observe=lambda seconds, _bytes: self.metrics.fsync_seconds.observe(seconds),
             )
         )

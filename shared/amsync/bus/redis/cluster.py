@@ -75,13 +75,16 @@ class Cluster:
 
     async def beat(self, kind: Kind, incarnation: str, info: bytes) -> Beat:
         """Say that we live, and learn who else does; members silent for 60 s are forgotten."""
-        was_known, epoch, *rest = await self._client.script(
-            BEAT,
-            (self._members, self._record),
-            _field(kind, incarnation),
-            info,
-            round(FORGET_SECONDS * 1000),
-        )
+        return await self._beat(_field(kind, incarnation), info)
+
+    async def members(self) -> list[Member]:
+        """Who lives, for somebody who is no member."""
+        return (await self._beat("", b"")).members
+
+    async def _beat(self, field: str, info: bytes) -> Beat:
+        keys = (self._members, self._record)
+        most_ms = round(FORGET_SECONDS * 1000)
+        was_known, epoch, *rest = await self._client.script(BEAT, keys, field, info, most_ms)
         members = [
             member
             for field, age_ms, text in zip(rest[0::3], rest[1::3], rest[2::3], strict=True)

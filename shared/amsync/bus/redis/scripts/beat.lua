@@ -2,7 +2,7 @@
 --
 -- KEYS: the members, a hash of `kind:incarnation` -> `<ms of its last beat> <info>`; the
 --   cluster's record.
--- ARGV: our own field; our info; the age in ms from which a member is forgotten.
+-- ARGV: our own field, empty for somebody who only looks; our info; the age in ms from which a member is forgotten.
 -- Returns 1 if we were known, else 0; the cluster epoch or ''; then field, age in ms and info of
 --   every other member.
 
@@ -29,5 +29,7 @@ for i = 1, #all, 2 do
     found[#found + 1] = info
   end
 end
-redis.call('HSET', KEYS[1], ARGV[1], stamp .. ARGV[2])
+if ARGV[1] ~= '' then
+  redis.call('HSET', KEYS[1], ARGV[1], stamp .. ARGV[2])
+end
 return found

@@ -1,0 +1,136 @@
+"""`amsync cluster status`.
+
+Exit status: 0 if every shard has an owner and every process was heard of, 1 if not.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from amsync.bus.redis import RedisClient
+from amsync.cli.options import cluster_options
+from amsync.cluster.status import ClusterStatus, look
+from amsync.errors import BusError, ConfigError
+
+WATCH_SECONDS = 1.0
+CLEAR = "\033[H\033[2J"
+ID_LENGTH = 8
+
+
+@click.command()
+@cluster_options
+@click.option("--watch", is_flag=True, help="Show it again every second, until interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="As one line of JSON.")
+def status(redis: str, prefix: str, watch: bool, as_json: bool) -> None:
+    """Show gateways, workers and shards of a cluster.
+
+    With their owners, epochs, lag and documents.
+    """
+    try:
+        is_well = asyncio.run(_show(redis, prefix, watch=watch, as_json=as_json))
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    except BusError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        return
+    sys.exit(0 if is_well else 1)
+
+
+async def _show(redis: str, prefix: str, *, watch: bool, as_json: bool) -> bool:
+    client = RedisClient(redis, name="amsync-status")
+    client.start()
+    try:
+        await client.wait_connected()
+        while True:
+            found = await look(client, prefix)
+            text = _as_json(found) if as_json else _as_text(found, prefix)
+            click.echo((CLEAR if watch and not as_json else "") + text)
+            if not watch:
+                return found is not None and not _troubles(found)
+            await asyncio.sleep(WATCH_SECONDS)
+    finally:
+        await client.close()
+
+
+def _as_json(found: ClusterStatus | None) -> str:
+    return json.dumps(None if found is None else asdict(found))
+
+
+def _as_text(found: ClusterStatus | None, prefix: str) -> str:
+    if found is None:
+        return f"no cluster has the prefix {prefix!r} in this Redis; a worker makes one"
+    parts = [f"cluster {found.cluster_id}  storage id {found.storage_id or 'not told'}"]
+    parts += _table(
+        ("gateway", "host", "address", "version", "state", "connections"),
+        [
+            (
+                each.gateway_id[:ID_LENGTH],
+                each.host,
+                each.address,
+                each.version,
+                each.state,
+                str(each.connections),
+            )
+            for each in found.gateways
+        ],
+    )
+    parts += _table(
+        ("worker", "host", "version", "state", "shards", "documents"),
+        [
+            (
+                each.worker_id[:ID_LENGTH],
+                each.host,
+                each.version,
+                each.state,
+                str(each.shards),
+                str(each.documents),
+            )
+            for each in found.workers
+        ],
+    )
+    parts += _table(
+        ("shard", "owner", "epoch", "documents", "lag", "lag bytes"),
+        [
+            (
+                str(each.shard),
+                each.owner[:ID_LENGTH] or "nobody",
+                str(each.epoch),
+                str(each.documents),
+                str(each.lag_entries),
+                str(each.lag_bytes),
+            )
+            for each in found.shards
+        ],
+    )
+    parts += ["", *(_troubles(found) or ["all is well"])]
+    return "\n".join(parts)
+
+
+def _troubles(found: ClusterStatus) -> list[str]:
+    orphans = sum(not shard.owner for shard in found.shards)
+    troubles = [f"{orphans} shards have no owner"] if orphans else []
+    if not found.gateways:
+        troubles.append("there is no gateway")
+    for worker in found.workers:
+        if worker.state not in ("serving", "leaving"):
+            troubles.append(f"worker {worker.worker_id[:ID_LENGTH]}: {worker.state}")
+    for gateway in found.gateways:
+        if gateway.state == "silent":
+            troubles.append(f"gateway {gateway.gateway_id[:ID_LENGTH]}: silent")
+    return troubles
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "",
+        *(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in (head, *rows)
+        ),
+    ]

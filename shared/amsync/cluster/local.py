@@ -1,0 +1,122 @@
+"""A whole cluster on one machine, to try it out: Redis, workers and gateways as child processes.
+
+Their output comes out line by line with a name in front. When one of them ends by itself, or
+when we are told to end, all are ended in order: gateways, workers, Redis.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from amsync.errors import ConfigError
+
+REDIS_PROGRAMS = ("redis-server", "valkey-server")
+END_SECONDS = 30.0
+START_SECONDS = 60.0
+LINE_BYTES = 1024 * 1024
+
+
+class Child:
+    """One process, its lines passed on as they come."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name, self.process = name, process
+        self.is_up = asyncio.Event()
+        self.ended = asyncio.create_task(process.wait())
+
+    async def end(self) -> None:
+        """Ask it to end, and see that it does."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self.ended), END_SECONDS)
+        if self.process.returncode is None:
+            self.process.kill()
+            await self.ended
+
+
+class LocalCluster:
+    """See the module's text.
+
+    Args:
+        say: Takes one line of output, with its name.
+        directory: For Redis, and by default for documents.
+    """
+
+    def __init__(self, directory: Path, say: Callable[[str, str], None]) -> None:
+        self._directory, self._say = directory, say
+        self._children: list[Child] = []
+        self._readers: list[asyncio.Task[None]] = []
+
+    async def start_redis(self) -> str:
+        """Start a Redis of our own, on a socket in the directory; returns its URL.
+
+        Raises:
+            ConfigError: There is no such program here.
+        """
+        program = next(filter(None, map(shutil.which, REDIS_PROGRAMS)), None)
+        if program is None:
+            raise ConfigError(
+                "neither redis-server nor valkey-server is installed; install one, or name a"
+                " running one with --redis"
+            )
+        socket = self._directory / "redis.sock"
+        arguments = [
+            *("--port", "0", "--unixsocket", str(socket), "--dir", str(self._directory)),
+            *("--appendonly", "yes", "--save", ""),
+        ]
+        child = await self._start("redis", [program, *arguments])
+        for _ in range(int(START_SECONDS * 20)):
+            if socket.exists() or child.process.returncode is not None:
+                break
+            await asyncio.sleep(0.05)
+        return f"unix://{socket}"
+
+    async def start(self, name: str, *arguments: str) -> None:
+        """Start an amsync process, and wait for its first line, or its end."""
+        child = await self._start(name, [sys.executable, "-m", "amsync", *arguments])
+        up = asyncio.create_task(child.is_up.wait())
+        await asyncio.wait(
+            [up, child.ended], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        up.cancel()
+
+    async def wait(self) -> str:
+        """Return the name of a process that has ended by itself."""
+        tasks = {child.ended: child.name for child in self._children}
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[done.pop()]
+
+    async def close(self) -> list[tuple[str, int | None]]:
+        """End all, the last started first; returns their names and exit statuses."""
+        for child in reversed(self._children):
+            await child.end()
+        await asyncio.gather(*self._readers)
+        return [(child.name, child.process.returncode) for child in self._children]
+
+    async def _start(self, name: str, command: Sequence[str]) -> Child:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=LINE_BYTES,
+            start_new_session=True,  # a Ctrl-C is ours to pass on, in order
+        )
+        child = Child(name, process)
+        self._children.append(child)
+        self._readers.append(asyncio.create_task(self._pass_on(child)))
+        return child
+
+    async def _pass_on(self, child: Child) -> None:
+        assert child.process.stdout is not None
+        async for line in child.process.stdout:
+            text = line.decode(errors="replace").rstrip()
+            self._say(child.name, text)
+            if text.startswith("amsync "):
+                child.is_up.set()
