@@ -749,7 +749,9 @@ class Worker:
             self._results.append(partial(self._found, document_ids))
             self._wake.set()
 
-    def _found(self, found: Collection[DocumentId], effects: dict[int, Effects], now: float) -> None:
+    def _found(
+        self, found: Collection[DocumentId], effects: dict[int, Effects], now: float
+    ) -> None:
         for document_id in sorted(found):
             shard = self._by_number.get(shard_of(document_id, self._store.volume.shard_count))
             if shard is not None:

@@ -1,9 +1,9 @@
 """A worker's shards: which it should own, has leases for, takes over, hands over, and loses.
 
-Tasks on the loop that does the work, so that a worker whose loop hangs renews nothing: one
-says that we live and renews leases; one moves shards towards their place
-(`worker.placement`); one looks again at what old owners have left. Not here: what an epoch is good for (the storage's epoch files), and what
-is said to gateways (`worker.worker`).
+Tasks on the loop that does the work, so that a worker whose loop hangs renews nothing: one says
+that we live and renews leases; one moves shards towards their place (`worker.placement`); one
+looks again at what old owners have left. Not here: what an epoch is good for (the storage's
+epoch files), and what is said to gateways (`worker.worker`).
 
 A shard comes: lease, epoch file, the WALs of lower epochs, then its stream. It goes: the stream
 is read no further, what was taken is committed with its position, then the lease is given back;

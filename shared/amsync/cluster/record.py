@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from amsync.bus.redis import Cluster
 from amsync.errors import BusError, ConfigError
-from amsync.storage import LAYOUT_VERSION
-from amsync.storage.volume import Volume
+from amsync.storage.volume import LAYOUT_VERSION, Volume
 
 POLL_SECONDS = 0.3
 
