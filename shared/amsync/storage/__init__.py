@@ -5,8 +5,11 @@ from amsync.storage.codec import BlobFault, ChunkCodec, ChunkInfo, Examination, 
 from amsync.storage.compaction import Compacted
 from amsync.storage.files import FileSystem, RealFileSystem
 from amsync.storage.findings import Finding
+from amsync.storage.members import Shared
+from amsync.storage.opening import open_shared_store, open_store
 from amsync.storage.predecessors import RESCAN_SECONDS
-from amsync.storage.store import LoadedDocument, Store, open_store
+from amsync.storage.shared import SharedStore, TakenOver
+from amsync.storage.store import LoadedDocument, Store
 
 __all__ = [
     "RESCAN_SECONDS",
@@ -21,9 +24,13 @@ __all__ = [
     "LoadedDocument",
     "Position",
     "RealFileSystem",
+    "Shared",
+    "SharedStore",
     "Snapshot",
     "Store",
+    "TakenOver",
     "Tombstone",
     "WalBatch",
+    "open_shared_store",
     "open_store",
 ]

@@ -43,14 +43,18 @@ class Position:
         cluster_epoch: The random key that shows whether the bus lost everything.
         entry: The last stream id taken.
         sequences: Gateway incarnation -> last sequence seen; the worker prunes dead gateways.
+        epoch: Of the shard's lease; 0 in a volume of a server of its own.
     """
 
     cluster_epoch: str
     entry: str
     sequences: Mapping[str, int] = field(default_factory=dict)
+    epoch: int = 0
 
     def is_behind(self, other: "Position") -> bool:
-        """Tell whether the other one is further in the same life of the bus."""
+        """Tell whether the other one is of a later lease, or further on the same bus."""
+        if self.epoch != other.epoch:
+            return self.epoch < other.epoch
         return self.cluster_epoch == other.cluster_epoch and self._key() < other._key()
 
     def _key(self) -> tuple[int, ...]:
@@ -100,7 +104,12 @@ def encode_batch(batch: WalBatch) -> bytes:
         ]
     if batch.positions:
         payload["positions"] = {
-            shard: [position.cluster_epoch, position.entry, dict(position.sequences)]
+            shard: [
+                position.cluster_epoch,
+                position.entry,
+                dict(position.sequences),
+                position.epoch,
+            ]
             for shard, position in batch.positions.items()
         }
     if batch.tombstones:
@@ -130,7 +139,9 @@ def decode_batch(payload: bytes) -> WalBatch:
                 for item in fields.get("changes", ())
             ),
             positions={
-                int(shard): Position(str(item[0]), str(item[1]), dict(item[2]))
+                int(shard): Position(
+                    str(item[0]), str(item[1]), dict(item[2]), int(item[3]) if item[3:] else 0
+                )
                 for shard, item in fields.get("positions", {}).items()
             },
             tombstones=tuple(

@@ -9,18 +9,17 @@ import contextlib
 import threading
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from amsync.errors import StorageError, StorageFull
 from amsync.ids import DocumentId, shard_of
-from amsync.storage.batch import DocumentChunks, Position, Tombstone, WalBatch
+from amsync.storage.batch import DocumentChunks, Tombstone, WalBatch
 from amsync.storage.codec import ChunkCodec
 from amsync.storage.documents import DocumentFiles
 from amsync.storage.files import list_names, path_exists, storage_errors
-from amsync.storage.marks import ShardMarks
 from amsync.storage.tail import TailSegment, WalTail, in_order
 from amsync.storage.volume import Volume
 from amsync.storage.wal import SEGMENT_SUFFIX
@@ -61,13 +60,12 @@ class Checkpointer:
         volume: Volume,
         documents: DocumentFiles,
         codec: ChunkCodec,
-        marks: ShardMarks,
         tail: WalTail,
         locks: DocumentLocks,
         *,
         threaded: bool,
     ) -> None:
-        self._volume, self._documents, self._marks = volume, documents, marks
+        self._volume, self._documents = volume, documents
         self._codec, self._tail, self._locks = codec, tail, locks
         self._threaded = threaded
         self._known_bad: set[DocumentId] = set()
@@ -75,14 +73,12 @@ class Checkpointer:
     def write_out(
         self,
         segments: Sequence[TailSegment],
-        positions: Mapping[int, Position],
         doubtful: Collection[DocumentId],
     ) -> set[DocumentId]:
-        """Write the content of sealed segments into the folders, then the marks of the shards.
+        """Write the content of sealed segments into the folders.
 
         Args:
             segments: Oldest first.
-            positions: For the marks.
             doubtful: Documents that are to be deleted besides those in the segments.
 
         Returns:
@@ -116,7 +112,6 @@ class Checkpointer:
         self.each(write, [name for name in chunks if name not in errors])
         if errors and errors.keys() >= deleted.union(chunks):
             raise next(iter(errors.values()))  # it is not about one of them
-        self._marks.write(positions)
         return set(errors)
 
     @contextlib.contextmanager

@@ -4,6 +4,7 @@ Not here: locks (the store's duty) and merging itself (the codec's). Invariant: 
 were read and are proved to be in the new snapshot are removed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from amsync.errors import InvalidDocument
@@ -67,8 +68,12 @@ class Compactor:
         self._findings = findings
         self._refused_bytes: dict[DocumentId, int] = {}
 
-    def compact_if_due(self, document_id: DocumentId) -> Compacted | None:
+    def compact_if_due(
+        self, document_id: DocumentId, may_remove: Callable[[], bool] | None = None
+    ) -> Compacted | None:
         """Merge a document's files if that pays; None if it was not done.
+
+        `may_remove` is asked before the files go; if it says no they stay beside the snapshot.
 
         Raises:
             StorageError, StorageFull: Nothing is lost.
@@ -84,9 +89,11 @@ class Compactor:
             self._refuse(document_id, total_bytes, str(error))
             return None
         self._refused_bytes.pop(document_id, None)
-        self._documents.replace(
-            document_id, snapshot.data, snapshot.heads, [blob.path for blob in stored]
-        )
+        inputs = [blob.path for blob in stored]
+        if not self._documents.replace(
+            document_id, snapshot.data, snapshot.heads, inputs, may_remove
+        ):
+            return None
         if snapshot.sidecar:
             self._sidecars.write(document_id, snapshot.sidecar)
         return Compacted(snapshot, sum(len(blob.data) for blob in stored))

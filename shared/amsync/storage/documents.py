@@ -17,7 +17,7 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,13 +182,20 @@ class DocumentFiles:
         snapshot: bytes,
         heads: Sequence[bytes],
         superseded: Sequence[Path],
-    ) -> Path:
+        may_remove: Callable[[], bool] | None = None,
+    ) -> Path | None:
         """Write a snapshot that is proved to hold all of `superseded`, then remove exactly these.
+
+        Returns:
+            The snapshot's path; None if they stay, because `may_remove`, asked when the snapshot
+            is written, said no.
 
         Raises:
             StorageError, StorageFull: Nothing was removed, or not all.
         """
         path = self.write_snapshot(document_id, snapshot, heads)
+        if may_remove is not None and not may_remove():
+            return None
         self._durable.remove([old for old in superseded if old != path])
         return path
 

@@ -39,6 +39,9 @@ CLAIM_SECONDS = 3.0
 RECORD_BYTES = 512
 """The record is always this long, so that a later one leaves nothing of an earlier one."""
 
+REMEMBERED = 6
+"""Owners that a lock file names besides its holder; a record has `RECORD_BYTES`."""
+
 log = logging.getLogger("amsync.storage")
 
 
@@ -54,6 +57,9 @@ class Record:
         beat: Counts up while the holder lives.
         is_unseen: It may not yet have seen all that its predecessors on other machines wrote.
         has_stopped: It gave the directory back.
+        bus_id: Of a cluster's worker: the bus that it works with; else empty.
+        others: Of the lock file: the last few owners before; of a worker's own file: workers
+            that may have lived when it joined. Where names show late they are found by these.
     """
 
     owner: str
@@ -63,6 +69,8 @@ class Record:
     beat: int = 0
     is_unseen: bool = False
     has_stopped: bool = False
+    bus_id: str = ""
+    others: tuple[str, ...] = ()
 
 
 class Hold:
@@ -72,7 +80,12 @@ class Hold:
         is_unseen: Other machines' latest files may still be hidden from this one; until
             `all_seen` is called.
         is_first: Nobody has held the directory before.
+        previous: Owners of the last few holders, the latest first, as far as they can be read.
+        beats: The number in the file counts; else the lock alone decides.
     """
+
+    text_matters = False
+    """Others go by what the file says, also where the lock decides who holds it."""
 
     def __init__(
         self,
@@ -84,11 +97,13 @@ class Hold:
         beats: bool,
         is_first: bool,
         monotonic: Callable[[], float],
+        previous: tuple[str, ...] = (),
     ) -> None:
         self.is_unseen, self.is_first = record.is_unseen, is_first
+        self.previous = previous
         self._files, self._path, self._file_lock = files, path, lock
         self._record = record
-        self._beats, self._monotonic = beats, monotonic
+        self.beats, self._monotonic = beats, monotonic
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -99,7 +114,7 @@ class Hold:
             self._write(0)
         except OSError:
             # Where the lock alone decides, the text is for messages, and the disk may be full.
-            if beats:
+            if beats or self.text_matters:
                 raise
 
     def _write(self, beat: int, *, has_stopped: bool = False) -> None:
@@ -114,7 +129,7 @@ class Hold:
 
     def start(self) -> None:
         """Beat in a thread from now on, where that is needed."""
-        if self._beats and self._thread is None:
+        if self.beats and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="amsync-beat", daemon=True)
             self._thread.start()
 
@@ -151,7 +166,7 @@ class Hold:
         """
         self.check_known()
         with self._lock:
-            if self._beats and self._monotonic() - self._beaten_at > LATE_SECONDS:
+            if self.beats and self._monotonic() - self._beaten_at > LATE_SECONDS:
                 self._look_and_beat()
 
     def _look_and_beat(self) -> None:
@@ -162,11 +177,11 @@ class Hold:
     def _look(self) -> None:
         if self._lost is None:
             with storage_errors("read", self._path):
-                found = _parse(self._files.read(self._path))
+                found = parse_record(self._files.read(self._path))
             # A record that can't be read is one that is being written.
             if found is not None and found.owner != self._record.owner:
                 self._lost = (
-                    f"{self._path.parent.parent} was taken over by {_who(found)}; this server "
+                    f"{self._path.parent.parent} was taken over by {who(found)}; this server "
                     "was stopped or cut off from the volume for too long"
                 )
                 log.critical("data directory lost", extra={"error": self._lost})
@@ -180,7 +195,7 @@ class Hold:
             StorageError: That could not be found out.
         """
         with self._lock:
-            if self._beats:
+            if self.beats:
                 self._look()
             self.is_unseen = False
             # If this fails, the next holder looks twice too, which is harmless.
@@ -197,7 +212,7 @@ class Hold:
                 return
             self._released = True
             with contextlib.suppress(OSError, StorageError):
-                if self._beats:
+                if self.beats:
                     self._look()
                 self._write(self._beat + 1, has_stopped=True)
             self._file_lock.release()
@@ -210,6 +225,7 @@ def claim(
     *,
     monotonic: Callable[[], float],
     pause: Callable[[float], None],
+    bus_id: str = "",
 ) -> Hold:
     """Take a data directory, or find that somebody has it. Blocking, at most half a minute.
 
@@ -219,6 +235,7 @@ def claim(
         owner: Unique to this opening.
         monotonic: A clock in seconds.
         pause: Waits for so many seconds.
+        bus_id: Of a worker, which takes it only while it opens.
 
     Raises:
         VolumeBusy: Another live server holds it.
@@ -229,7 +246,7 @@ def claim(
     lock = _lock(files, path)
     try:
         content = files.read(path)
-        previous = _parse(content)
+        previous = parse_record(content)
         _wait_for_silence(files, path, lock, content, monotonic, pause)
         seen = previous is not None and previous.machine == machine and not previous.is_unseen
         record = Record(
@@ -238,13 +255,24 @@ def claim(
             host=socket.gethostname()[:100],
             machine=machine,
             is_unseen=is_networked and not seen,
+            bus_id=bus_id,
+            others=(() if previous is None else (previous.owner, *previous.others))[:REMEMBERED],
         )
         beats = is_networked or not lock.is_enforced
         is_first = not content
-        hold = Hold(files, path, lock, record, beats=beats, is_first=is_first, monotonic=monotonic)
+        hold = Hold(
+            files,
+            path,
+            lock,
+            record,
+            beats=beats,
+            is_first=is_first,
+            monotonic=monotonic,
+            previous=record.others,
+        )
         if not lock.is_enforced:
             pause(CLAIM_SECONDS)
-            found = _parse(files.read(path))
+            found = parse_record(files.read(path))
             if found is None or found.owner != owner:
                 raise _busy(path, found)
     except OSError as error:
@@ -284,7 +312,7 @@ def _lock(files: FileSystem, path: Path, *, shared: bool = False) -> HeldLock:
     try:
         return files.lock(path, shared=shared)
     except LockHeld as held:
-        raise _busy(path, _parse(held.args[0])) from None
+        raise _busy(path, parse_record(held.args[0])) from None
     except OSError as error:
         raise VolumeError(f"can't lock {path}: {error.strerror or error}") from error
 
@@ -298,7 +326,7 @@ def _wait_for_silence(
     pause: Callable[[float], None],
 ) -> None:
     """Return when the last holder is dead: at once if the lock that we have says so."""
-    previous = _parse(content)
+    previous = parse_record(content)
     if not content or (previous is not None and previous.has_stopped):
         return
     is_ours = previous is not None and previous.machine == files.machine_id()
@@ -306,20 +334,21 @@ def _wait_for_silence(
         return
     log.info(
         "waiting whether the last holder of the data directory still lives",
-        extra={"holder": _who(previous), "seconds": SILENT_SECONDS},
+        extra={"holder": who(previous), "seconds": SILENT_SECONDS},
     )
     until = monotonic() + SILENT_SECONDS
     while monotonic() < until:
         pause(0.5)
         now = files.read(path)  # opened anew: only then do other machines' writes show
-        found = _parse(now)
+        found = parse_record(now)
         if found is not None and found.has_stopped:
             return
         if now != content:  # it beats, or is being written
             raise _busy(path, found or previous)
 
 
-def _parse(content: bytes) -> Record | None:
+def parse_record(content: bytes) -> Record | None:
+    """Read a lock file's text; None if it is damaged, or being written."""
     try:
         fields = json.loads(content)
         return Record(
@@ -330,18 +359,25 @@ def _parse(content: bytes) -> Record | None:
             beat=int(fields["beat"]),
             is_unseen=bool(fields["is_unseen"]),
             has_stopped=bool(fields["has_stopped"]),
+            bus_id=str(fields.get("bus_id", "")),
+            others=tuple(str(owner) for owner in fields.get("others", ())),
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
-def _who(record: Record | None) -> str:
+def who(record: Record | None) -> str:
+    """Name a holder, for messages."""
     if record is None or record.has_stopped:
         return "another process"
     return f"process {record.pid} on {record.host}"
 
 
 def _busy(path: Path, record: Record | None) -> VolumeBusy:
+    kind = "a server of its own"
+    if record is not None and record.bus_id:
+        kind = "a worker that is opening it"
     return VolumeBusy(
-        f"{path.parent.parent} is held by {_who(record)}; stop that server or use another directory"
+        f"{path.parent.parent} is held by {kind}, {who(record)}; "
+        "stop that server or use another directory"
     )

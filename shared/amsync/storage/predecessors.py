@@ -8,9 +8,8 @@ Invariants: a segment of a predecessor is read durably (fsynced by ourselves) be
 it is served; none is removable before the second look.
 """
 
-import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from amsync.errors import StorageError
@@ -18,7 +17,7 @@ from amsync.ids import DocumentId
 from amsync.storage.documents import DocumentFiles
 from amsync.storage.files import list_names, storage_errors
 from amsync.storage.volume import HIDDEN_SECONDS, Volume
-from amsync.storage.wal import Segment, list_segments, read_segment
+from amsync.storage.wal import Segment, is_gone, list_segments, read_segment
 
 RESCAN_SECONDS = 5.0 + HIDDEN_SECONDS
 """When to look again: the TTL of a lease, and what names that are hidden still take to show."""
@@ -41,7 +40,9 @@ class Predecessors:
         """Folders of other incarnations; they go when they are empty."""
         self._shown: dict[DocumentId, frozenset[Path]] = {}
         self._loading: dict[DocumentId, int] = {}
-        if self.are_hidden:
+        self.is_watching = self.are_hidden
+        """Files of documents that are given out may not have shown up yet."""
+        if self.is_watching:
             documents.written = set()
 
     @property
@@ -71,7 +72,7 @@ class Predecessors:
                     self._make_durable(path)
                 segment = read_segment(files, path)
             except StorageError as error:
-                if _is_gone(error):  # its opening has written it out; the listing is an old one
+                if is_gone(error):  # its opening has written it out; the listing is an old one
                     continue
                 raise
             if segment.fault is not None:
@@ -89,29 +90,30 @@ class Predecessors:
 
     def begin_load(self, document_id: DocumentId) -> None:
         """A document is about to be read; `note_load` follows, or the load fails."""
-        if self.are_hidden:
+        if self.is_watching:
             with self._lock:
                 self._loading[document_id] = self._loading.get(document_id, 0) + 1
 
     def note_load(self, document_id: DocumentId, paths: frozenset[Path]) -> None:
         """Remember with which files a document was given out, while some may be hidden."""
-        if self.are_hidden:
+        if self.is_watching:
             with self._lock:
                 self._loading[document_id] = self._loading.get(document_id, 1) - 1
                 known = self._shown.get(document_id)
                 self._shown[document_id] = paths if known is None else known & paths
 
-    def outdated(self) -> set[DocumentId]:
+    def outdated(self, of: Callable[[DocumentId], bool] = lambda _: True) -> set[DocumentId]:
         """Find documents that were given out without a file, or in spite of a tombstone.
 
-        Those that can't be looked at, or are being read now, count as such.
+        Those that can't be looked at, or are being read now, count as such. Only of those for
+        which `of` is true.
         """
         with self._lock:
             shown = dict(self._shown)
             loading = {name for name, count in self._loading.items() if count > 0}
         own = self._documents.written or set()
-        return loading | {
-            name for name, paths in shown.items() if self._has_more(name, paths | own)
+        return {name for name in loading if of(name)} | {
+            name for name, paths in shown.items() if of(name) and self._has_more(name, paths | own)
         }
 
     def _has_more(self, document_id: DocumentId, paths: frozenset[Path]) -> bool:
@@ -125,12 +127,27 @@ class Predecessors:
         """Nothing is hidden any more, and all of it was taken."""
         if self._volume.hold is not None:
             self._volume.hold.all_seen()
+        self.watch(False)
+
+    def watch(self, is_watching: bool) -> None:
+        """Begin to remember what is given out, or forget it."""
         with self._lock:
-            self._shown.clear()
-            self._loading.clear()
-        self._documents.written = None
+            if is_watching:
+                self._documents.written = self._documents.written or set()
+            else:
+                self._shown.clear()
+                self._loading.clear()
+                self._documents.written = None
+            self.is_watching = is_watching
 
+    def forget(self, documents: Collection[DocumentId]) -> None:
+        """Some documents are looked at anew, or are not ours any more."""
+        with self._lock:
+            for document_id in documents:
+                self._shown.pop(document_id, None)
 
-def _is_gone(error: StorageError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ESTALE)
+    @property
+    def shown(self) -> set[DocumentId]:
+        """Documents that were given out and may have more."""
+        with self._lock:
+            return set(self._shown)

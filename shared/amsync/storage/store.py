@@ -12,10 +12,9 @@ and half of it is what they promise.
 
 import contextlib
 import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from amsync.errors import (
@@ -34,7 +33,6 @@ from amsync.storage.commit import Commit, Done, GroupCommit, InlineCommit, Obser
 from amsync.storage.compaction import Compacted, Compactor
 from amsync.storage.documents import DocumentFiles
 from amsync.storage.epochs import ShardEpochs
-from amsync.storage.files import FileSystem, RealFileSystem
 from amsync.storage.findings import Finding
 from amsync.storage.importer import FlatFiles
 from amsync.storage.marks import ShardMarks
@@ -42,7 +40,7 @@ from amsync.storage.predecessors import Predecessors
 from amsync.storage.sidecars import Sidecars
 from amsync.storage.tail import TailSegment, WalTail
 from amsync.storage.volume import Volume
-from amsync.storage.wal import SEGMENT_BYTES, WalWriter, new_incarnation
+from amsync.storage.wal import WalWriter, new_incarnation
 
 CHECKPOINT_BYTES = 64 * 1024 * 1024
 """Tail bytes at which `checkpoint_due` asks for a checkpoint before its time."""
@@ -111,7 +109,6 @@ class Store:
             volume,
             self._documents,
             codec,
-            self._marks,
             self._tail,
             self._locks,
             threaded=threaded,
@@ -344,12 +341,19 @@ class Store:
             self._taken_late = set()
             return found
 
-    def compact_if_due(self, document_id: DocumentId) -> Compacted | None:
+    def compact_if_due(
+        self, document_id: DocumentId, still_ours: Callable[[int], bool] | None = None
+    ) -> Compacted | None:
         """Merge a document's files into one snapshot, if that pays; None if it was not done.
 
         Due like in automerge-repo: the snapshots are under 1024 bytes or the incrementals as
         large as they; or there are more than 64 files. Blocking; for a large document seconds.
         A file that does not load, or changes that wait for a dependency, stop it.
+
+        Args:
+            document_id: The document.
+            still_ours: Asked with its shard when the snapshot is written, before what it was
+                made of is removed; None: nobody else can have the shard.
 
         Raises:
             StorageError, StorageFull: Nothing is lost.
@@ -357,7 +361,10 @@ class Store:
         with self._open_document(document_id):
             if self.is_deleted(document_id):
                 return None
-            return self._compactor.compact_if_due(document_id)
+            may_remove = None
+            if still_ours is not None:
+                may_remove = partial(still_ours, self._shard(document_id))
+            return self._compactor.compact_if_due(document_id, may_remove)
 
     def bad_blob(
         self, document_id: DocumentId, path: Path | None, good: Sequence[bytes], why: str
@@ -478,12 +485,16 @@ class Store:
             for shard, position in segment.positions.items()
             if not position.is_behind(latest[shard])
         }
-        failed = self._checkpointer.write_out(segments, positions, doubtful)
+        failed = self._checkpointer.write_out(segments, doubtful)
         self._check_ours()
         with self._append_lock:
             self._carry_over(segments, failed)
             self._doubtful -= doubtful - failed
+        # Last: others go by the marks when they remove segments that we have read.
+        self._mark(positions)
         for segment in segments:
+            if segment.look:
+                continue
             if self._predecessors.are_hidden and segment.path.parent != self._own:
                 if segment not in self._kept:
                     self._kept.append(segment)
@@ -499,6 +510,10 @@ class Store:
             for directory in self._predecessors.directories:
                 self.volume.durable.remove_empty_directory(directory)
             self._predecessors.directories.clear()
+
+    def _mark(self, positions: Mapping[int, Position]) -> None:
+        """Write the marks, when all that was in the tail is elsewhere."""
+        self._marks.write(positions, {})
 
     def _carry_over(self, segments: Sequence[TailSegment], failed: set[DocumentId]) -> None:
         """Write what could not be brought into its folder into the WAL again.
@@ -539,80 +554,3 @@ class Store:
             for batch in segment.batches:
                 self._taken_late.update(item.document_id for item in batch.changes)
                 self._taken_late.update(item.document_id for item in batch.tombstones)
-
-
-def open_store(
-    root: Path,
-    *,
-    codec: ChunkCodec,
-    storage_id: str | None = None,
-    ephemeral: bool = False,
-    shard_count: int = 64,
-    files: FileSystem | None = None,
-    threaded: bool = True,
-    observe: Observe | None = None,
-    segment_bytes: int = SEGMENT_BYTES,
-    checkpoint_bytes: int = CHECKPOINT_BYTES,
-    tail_limit_bytes: int = TAIL_LIMIT_BYTES,
-    read_only: bool = False,
-    new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
-    monotonic: Callable[[], float] = time.monotonic,
-    pause: Callable[[float], None] = time.sleep,
-) -> Store:
-    """Open a volume or make it, recover its WAL, take in flat files. Blocking.
-
-    Args:
-        root: The data directory; made with its parents if missing.
-        codec: The engine, as far as storage needs it; called from any thread.
-        storage_id: To use and keep; None takes the kept one, automerge-repo's, or a new UUID.
-        ephemeral: Advertise no storage id; documents are kept all the same.
-        shard_count: For a new volume; an existing one keeps its own.
-        files: The file system; None is the real one.
-        threaded: False does everything in the caller's thread, for single-threaded simulations.
-        observe: Called with (seconds, chunk bytes) after each fsync, in the commit thread; must
-            not raise.
-        segment_bytes: See `SEGMENT_BYTES`.
-        checkpoint_bytes: See `CHECKPOINT_BYTES`.
-        tail_limit_bytes: See `TAIL_LIMIT_BYTES`.
-        read_only: Change nothing in the directory, which must exist. Everything that is in
-            folders, WAL and flat files can be read; what would write raises StorageError.
-        new_uuid: Source of ids, for reproducible simulations.
-        monotonic: A clock in seconds, for the heartbeat of a network volume.
-        pause: Waits for so many seconds, for the same.
-
-    Raises:
-        ConfigError: An option is not possible, or another storage id is in use here.
-        VolumeBusy: Another live server holds the directory.
-        VolumeError: The directory can't be used as it is.
-        StorageError, StorageFull: Recovery could not read or write. Nothing is lost.
-    """
-    files = files or RealFileSystem()
-    if read_only:
-        volume = Volume.open_for_reading(
-            root.absolute(), files=files, monotonic=monotonic, pause=pause
-        )
-    else:
-        volume = Volume.open(
-            root.absolute(),
-            files=files,
-            storage_id=storage_id,
-            ephemeral=ephemeral,
-            shard_count=shard_count,
-            threaded=threaded,
-            new_uuid=new_uuid,
-            monotonic=monotonic,
-            pause=pause,
-        )
-    with contextlib.ExitStack() as on_error:
-        on_error.callback(volume.close)
-        store = Store(
-            volume,
-            codec,
-            threaded=threaded,
-            observe=observe,
-            segment_bytes=segment_bytes,
-            checkpoint_bytes=checkpoint_bytes,
-            tail_limit_bytes=tail_limit_bytes,
-        )
-        on_error.pop_all()
-    return store

@@ -13,6 +13,9 @@ from pathlib import Path
 from amsync.ids import DocumentId
 from amsync.storage.batch import Position, WalBatch
 
+SEQUENCE_BYTES = 48
+"""Counted for each gateway in a position: a tail may have nothing but positions."""
+
 RECORD_BYTES = 64
 """Counted for each batch and item beside its chunks: a tail of many small ones is long too."""
 
@@ -27,7 +30,9 @@ class TailSegment:
         chunks: Chunks of each document, each with the epoch of its shard's lease, in order.
         deleted: Documents with a tombstone in this segment.
         positions: The last position of each shard.
-        size_bytes: Of all chunks, and `RECORD_BYTES` for each batch and item.
+        size_bytes: Of all chunks, `RECORD_BYTES` for each batch and item, and positions.
+        look: 0 for what was appended here, or read when the volume was opened; else which look
+            at other workers' segments has found it.
     """
 
     path: Path
@@ -36,6 +41,7 @@ class TailSegment:
     deleted: set[DocumentId] = field(default_factory=set)
     positions: dict[int, Position] = field(default_factory=dict)
     size_bytes: int = 0
+    look: int = 0
 
 
 class WalTail:
@@ -43,7 +49,7 @@ class WalTail:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._segments: dict[Path, TailSegment] = {}
+        self._segments: dict[tuple[Path, int], TailSegment] = {}
         self._size_bytes = 0
 
     @property
@@ -51,10 +57,12 @@ class WalTail:
         """Bytes held, as in `TailSegment.size_bytes`."""
         return self._size_bytes
 
-    def add(self, path: Path, batches: Iterable[WalBatch], fault: str | None = None) -> None:
+    def add(
+        self, path: Path, batches: Iterable[WalBatch], fault: str | None = None, look: int = 0
+    ) -> None:
         """Add what was appended to, or found in, a segment."""
         with self._lock:
-            segment = self._segments.setdefault(path, TailSegment(path))
+            segment = self._segments.setdefault((path, look), TailSegment(path, look=look))
             segment.fault = segment.fault or fault
             for batch in batches:
                 for item in batch.changes:
@@ -63,6 +71,9 @@ class WalTail:
                 segment.positions.update(batch.positions)
                 segment.deleted.update(item.document_id for item in batch.tombstones)
                 size = batch.size_bytes + RECORD_BYTES * (1 + batch.item_count)
+                size += SEQUENCE_BYTES * sum(
+                    len(position.sequences) for position in batch.positions.values()
+                )
                 segment.size_bytes += size
                 self._size_bytes += size
 
@@ -75,7 +86,7 @@ class WalTail:
         """Forget segments whose content is durable elsewhere."""
         with self._lock:
             for segment in segments:
-                if self._segments.pop(segment.path, None) is not None:
+                if self._segments.pop((segment.path, segment.look), None) is not None:
                     self._size_bytes -= segment.size_bytes
 
     def chunks(self, document_id: DocumentId) -> list[bytes]:

@@ -1,8 +1,8 @@
 """The data directory as a whole: its identity and its self-test.
 
-Not here: documents, the WAL, and how the directory is held (`hold`). Invariant: while a `Volume`
-is open no other process opens the same directory, and a kill -9 of the holder leaves nothing to
-remove by hand.
+Not here: documents, the WAL, and how the directory is held (`hold`, by workers of a cluster
+`members`). Invariant: while a `Volume` is open no other process opens the same directory, except
+workers of the same cluster, and a kill -9 of a holder leaves nothing to remove by hand.
 
     <root>/st/orage-adapter-id      the storage id, as automerge-repo writes it
     <root>/.amsync/lock             who holds the directory
@@ -24,7 +24,8 @@ from amsync.ids import StorageId, is_safe_peer_text
 from amsync.storage.durable import DurableFiles
 from amsync.storage.files import FileSystem, HeldLock, list_names, path_exists, storage_errors
 from amsync.storage.findings import Findings
-from amsync.storage.hold import BEAT_SECONDS, Hold, claim, claim_for_reading
+from amsync.storage.hold import BEAT_SECONDS, Hold, claim, claim_for_reading, parse_record
+from amsync.storage.members import Member, Members, Shared
 
 LAYOUT_VERSION = 1
 CONTROL_DIRECTORY = ".amsync"
@@ -71,6 +72,9 @@ class Volume:
         shard_count: Shards of this volume.
         peer_id: The server's peer id, the same at every opening.
         hold: What says that the directory is ours; None when it was opened for reading.
+        member: The same, if workers of a cluster hold it together; else None.
+        members: All of them, likewise.
+        is_alone: Nobody else may have the directory open.
     """
 
     def __init__(
@@ -85,6 +89,9 @@ class Volume:
         *,
         ephemeral: bool = False,
         reading: HeldLock | None = None,
+        opening: Hold | None = None,
+        members: Members | None = None,
+        is_alone: bool = True,
     ) -> None:
         self.root = root
         self.control = root / CONTROL_DIRECTORY
@@ -97,7 +104,11 @@ class Volume:
         self.shard_count = cluster.shard_count
         self.peer_id = f"amsync-{cluster.cluster_id[:12]}"
         self.hold = hold
+        self.member = hold if isinstance(hold, Member) else None
+        self.members = members
+        self.is_alone = is_alone
         self._reading = reading
+        self._opening = opening
 
     @staticmethod
     def open(
@@ -107,6 +118,8 @@ class Volume:
         storage_id: str | None = None,
         ephemeral: bool = False,
         shard_count: int = 64,
+        strict_shard_count: bool = False,
+        shared: Shared | None = None,
         threaded: bool = True,
         new_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
         monotonic: Callable[[], float] = time.monotonic,
@@ -114,12 +127,16 @@ class Volume:
     ) -> "Volume":
         """Open a data directory, or make it. Blocking, on network file systems up to 75 s.
 
+        With `shared`, others can't open it before `opened` is called.
+
         Args:
             root: Absolute path; made with its parents if missing.
             storage_id: The id to use and keep; None takes the kept one, that of automerge-repo,
                 or a new UUID.
             ephemeral: Advertise no storage id. One is kept in the volume all the same.
             shard_count: For a new volume; an existing one keeps its own.
+            strict_shard_count: Refuse an existing one with another count.
+            shared: Open it as one of several workers; None: alone.
             threaded: Beat in a thread, where the file system needs it; else the caller does.
             new_uuid: Source of ids, for reproducible simulations.
             monotonic: A clock in seconds.
@@ -127,7 +144,8 @@ class Volume:
 
         Raises:
             ConfigError: An option is not possible, or another storage id is in use here.
-            VolumeBusy: Another live server holds the directory.
+            VolumeBusy: Another live server holds the directory; or workers of a cluster, or
+                of another one if `shared`.
             VolumeError: It is no directory, its file system lacks what durability needs, or
                 its layout is not ours.
         """
@@ -145,15 +163,27 @@ class Volume:
         with _volume_errors(root):
             _make_root(files, root)
             durable.ensure_directory(control)
-        hold = claim(files, control / "lock", owner, monotonic=monotonic, pause=pause)
+        members = Members(files, control, monotonic=monotonic, pause=pause)
+        with _volume_errors(root):
+            if shared is None:
+                hold = claim(files, control / "lock", owner, monotonic=monotonic, pause=pause)
+            else:
+                hold = members.claim_to_open(owner, shared)
+        member, is_alone = None, True
         try:
             with _volume_errors(root):
+                if shared is None:
+                    members.refuse_any(hold.previous, hold.beat)
+                    members.remove_dead()
+                else:
+                    member, is_alone = members.join(durable, hold, owner, shared)
                 try:
                     _self_test(files, durable, control / "tmp", owner)
                 except StorageFull as error:
                     # A full disk must not keep the documents from being read.
                     findings.add("self_test_skipped", control, str(error))
-                durable.clear_scratch()
+                if is_alone:
+                    durable.clear_scratch()
                 found = _adapter_id(files, root, findings)
                 wanted = None if ephemeral else storage_id
                 kept = _read_cluster(files, control)
@@ -169,6 +199,12 @@ class Volume:
                     found,
                     ephemeral=ephemeral,
                 )
+                if strict_shard_count and cluster.shard_count != shard_count:
+                    raise ConfigError(
+                        f"shard_count={shard_count} but {root} was made with "
+                        f"{cluster.shard_count}, which can't be changed; leave the option out, "
+                        "give that number, or use another data directory"
+                    )
                 if cluster != kept:
                     text = json.dumps(asdict(cluster), indent=1) + "\n"
                     durable.write(control / "cluster.json", text.encode())
@@ -179,11 +215,34 @@ class Volume:
                         "storage_id", root / ADAPTER_ID, "differs from cluster.json, which is used"
                     )
         except BaseException:
+            if member is not None:
+                member.release()
             hold.release()
             raise
         if threaded:
             hold.start()
-        return Volume(root, files, durable, findings, owner, cluster, hold, ephemeral=ephemeral)
+            if member is not None:
+                member.start()
+        return Volume(
+            root,
+            files,
+            durable,
+            findings,
+            owner,
+            cluster,
+            member or hold,
+            ephemeral=ephemeral,
+            opening=None if member is None else hold,
+            members=None if member is None else members,
+            is_alone=is_alone,
+        )
+
+    def opened(self) -> None:
+        """Let other workers open the directory too, if it is shared."""
+        if self._opening is not None:
+            # Whoever holds it alone later, elsewhere, has not seen what the workers wrote.
+            self._opening.is_unseen = self.files.is_networked(self.control)
+            self._opening.release()
 
     @staticmethod
     def open_for_reading(
@@ -196,7 +255,7 @@ class Volume:
         """Open a data directory without changing anything in it; servers are kept out meanwhile.
 
         Raises:
-            VolumeBusy: A live server holds it.
+            VolumeBusy: A live server holds it, or workers of a cluster.
             VolumeError: It is no directory, or its layout is not ours.
         """
         control = root / CONTROL_DIRECTORY
@@ -207,6 +266,11 @@ class Volume:
             lock = claim_for_reading(files, control / "lock", monotonic=monotonic, pause=pause)
         try:
             with _volume_errors(root):
+                if lock is not None:
+                    last = parse_record(files.read(control / "lock"))
+                    members = Members(files, control, monotonic=monotonic, pause=pause)
+                    previous = () if last is None else (last.owner, *last.others)
+                    members.refuse_any(previous, lambda: None)
                 cluster = _read_cluster(files, control)
                 if cluster is None:
                     found = _adapter_id(files, root, findings)
@@ -220,6 +284,8 @@ class Volume:
 
     def close(self) -> None:
         """Give the directory back. Nothing may write to it any more; may be called twice."""
+        if self._opening is not None:
+            self._opening.release()
         if self.hold is not None:
             self.hold.release()
         if self._reading is not None:

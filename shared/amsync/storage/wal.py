@@ -14,6 +14,7 @@ pages and would report success the second time.
 """
 
 import contextlib
+import errno
 import hashlib
 import struct
 import threading
@@ -50,12 +51,14 @@ class Segment:
         batches: Good records, in the order in which they were committed.
         fault: None, or what is wrong beyond a torn end; such a file must not be deleted.
         torn_bytes: Length of a torn end: what a crash left of a record or of the header.
+        ends: For each batch the offset at which its record ends.
     """
 
     path: Path
     batches: tuple[WalBatch, ...]
     fault: str | None
     torn_bytes: int = 0
+    ends: tuple[int, ...] = ()
 
 
 class WalWriter:
@@ -168,6 +171,12 @@ def list_segments(files: FileSystem, wal: Path) -> list[Path]:
         ]
 
 
+def is_gone(error: StorageError) -> bool:
+    """Tell whether a file could not be read because it is not there any more."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ESTALE)
+
+
 def read_segment(files: FileSystem, path: Path) -> Segment:
     """Read every good record of a segment.
 
@@ -194,6 +203,7 @@ def parse_segment(path: Path, data: bytes) -> Segment:
     if data[: _HEADER.size] != _header(salt):
         faults.append("header is not ours or damaged")
     batches: list[WalBatch] = []
+    ends: list[int] = []
     torn_bytes = 0
     offset = _HEADER.size
     budget = SEARCH_BYTES
@@ -212,10 +222,12 @@ def parse_segment(path: Path, data: bytes) -> Segment:
             continue
         try:
             batches.append(decode_batch(data[offset + _FRAME.size : end]))
+            ends.append(end)
         except StorageError as error:
             faults.append(f"record at byte {offset}: {error}")
         offset = end
-    return Segment(path, tuple(batches), "; ".join(faults[:10]) or None, torn_bytes)
+    fault = "; ".join(faults[:10]) or None
+    return Segment(path, tuple(batches), fault, torn_bytes, tuple(ends))
 
 
 def _salt(path: Path) -> bytes:

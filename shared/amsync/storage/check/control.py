@@ -28,7 +28,7 @@ SMALL_BYTES = 1024 * 1024
 """More than any file of the control folder has that is read here."""
 
 _FILES = ("lock", "cluster.json")
-_FOLDERS = ("shards", "wal", "tombstones", "quarantine", "imported", "graph", "tmp")
+_FOLDERS = ("shards", "wal", "members", "tombstones", "quarantine", "imported", "graph", "tmp")
 
 
 @dataclass(slots=True)
