@@ -5,6 +5,7 @@ that joins or leaves moves only its share.
 """
 
 from collections.abc import Collection
+from functools import lru_cache
 from hashlib import blake2b
 
 
@@ -13,9 +14,10 @@ def owner_of(shard: int, workers: Collection[str]) -> str:
     return max(workers, key=lambda worker: (_weight(shard, worker), worker), default="")
 
 
-def share_of(worker: str, workers: Collection[str], shard_count: int) -> set[int]:
+@lru_cache(maxsize=8)
+def share_of(worker: str, workers: frozenset[str], shard_count: int) -> frozenset[int]:
     """The shards that a worker should own, among all that live."""
-    return {shard for shard in range(shard_count) if owner_of(shard, workers) == worker}
+    return frozenset(shard for shard in range(shard_count) if owner_of(shard, workers) == worker)
 
 
 def _weight(shard: int, worker: str) -> bytes:

@@ -285,7 +285,8 @@ class Ownership:
     async def _move(self, now: float) -> None:
         if now < self._calm_until or not self._workers or self._is_leaving:
             return
-        wanted = share_of(self._me, self._workers, self._store.volume.shard_count)
+        workers = frozenset(self._workers)
+        wanted = share_of(self._me, workers, self._store.volume.shard_count)
         surplus = self._book.epochs().keys() - wanted - self._dropping
         if surplus:
             await self._hand_over(surplus)
