@@ -66,6 +66,7 @@ class RedisClient:
         self._is_closed = False
         self._was_connected = False
         self._refusal: ConfigError | None = None
+        self._failure: type[Exception] | None = None  # what the logs have said since it was lost
         self._away_since = 0.0
         self.client_id = 0
         self.on_change: Callable[[], None] = lambda: None
@@ -97,8 +98,10 @@ class RedisClient:
         """Fail what is outstanding, and stop."""
         self._is_closed = True
         self._connected.set()
-        if self._wire is not None:
-            self._wire.lose("closed by ourselves")
+        wire = self._wire
+        if wire is not None:
+            wire.lose("closed by ourselves")
+            await wire.is_closed
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -145,12 +148,13 @@ class RedisClient:
             try:
                 wire = await self._connect()
             except (BusError, ConfigError, OSError, TimeoutError) as error:
-                self._failed(error, failures)
+                self._failed(error)
                 failures += 1
                 await asyncio.sleep(_back_off_seconds(failures))
                 continue
             if self._is_closed:
                 wire.lose("closed by ourselves")
+                await wire.is_closed
                 return
             began = time.monotonic()
             self._lost.clear()
@@ -169,6 +173,7 @@ class RedisClient:
                 await self._prepare(wire)
             except BaseException as error:
                 wire.lose(f"not usable: {error}")
+                await wire.is_closed
                 raise
         if wire.lost_because is not None:
             raise BusError(wire.lost_because)
@@ -204,8 +209,7 @@ class RedisClient:
         ]
         answers = wire.call_many(commands)
         await asyncio.wait(answers)
-        for answer in answers:
-            error = answer.exception()
+        for error in [answer.exception() for answer in answers]:
             if isinstance(error, ReplyError) and _is_refusal(error):
                 raise ConfigError(
                     f"Redis at {endpoint} refuses to serve us: {error}; check user, password"
@@ -217,7 +221,7 @@ class RedisClient:
         self.client_id = client_id
 
     def _now_connected(self, wire: Wire) -> None:
-        self._wire, self._refusal = wire, None
+        self._wire, self._refusal, self._failure = wire, None, None
         if self._was_connected:
             away = time.monotonic() - self._away_since
             logger.info(
@@ -238,9 +242,10 @@ class RedisClient:
         self._lost.set()
         self.on_change()
 
-    def _failed(self, error: Exception, failures: int) -> None:
+    def _failed(self, error: Exception) -> None:
         """Say once why it can't be reached, and to who waits for the first time, a refusal."""
-        if failures == 0:
+        if type(error) is not self._failure:
+            self._failure = type(error)
             extra = {"connection": self._name, "server": str(self._address), "reason": str(error)}
             logger.warning("Redis can't be reached, trying on", extra=extra)
         if isinstance(error, ConfigError) and not self._was_connected:

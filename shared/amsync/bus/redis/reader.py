@@ -119,6 +119,16 @@ class RedisReader:
         """There is something to take."""
         return bool(self._queue)
 
+    @property
+    def queued_bytes(self) -> int:
+        """What was read and not taken, for metrics."""
+        return self._queued_bytes
+
+    @property
+    def client_id(self) -> int:
+        """What Redis calls its present connection."""
+        return self._client.client_id
+
     async def read(self, max_bytes: int) -> Sequence[StreamEntry]:
         """Wait for something to read. Raises BusError when the bus is closed."""
         while True:
@@ -189,7 +199,9 @@ class RedisReader:
 
     def _take_in(self, reply: list[Any], asked: dict[bytes, _Followed]) -> None:
         size = 0
+        is_cut = False
         for name, entries in reply:
+            is_cut |= len(entries) == self._count
             followed = asked[name]
             if self._followed.get(name) is not followed:
                 continue
@@ -202,7 +214,7 @@ class RedisReader:
         self._queued_bytes += size
         if size > self._ahead_bytes:
             self._count = max(1, self._count // 2)
-        elif size < self._ahead_bytes // 8:
+        elif is_cut and size < self._ahead_bytes // 8:
             self._count = min(MOST_COUNT, self._count * 2)
         if self._queue:
             self._ready.set()
@@ -216,9 +228,10 @@ class RedisReader:
             self._unblock(self._client.client_id).add_done_callback(self._unblocked)
 
     def _unblocked(self, answer: asyncio.Future[Any]) -> None:
-        if not answer.cancelled():
-            answer.exception()  # retrieved; the next try tells
-        asyncio.get_running_loop().call_later(UNBLOCK_AGAIN_SECONDS, self._end_wait)
+        if not answer.cancelled() and answer.exception() is None and answer.result() == 1:
+            self._is_unblocking = False
+        else:
+            asyncio.get_running_loop().call_later(UNBLOCK_AGAIN_SECONDS, self._end_wait)
 
     async def _from_the_start(self, _: Wire) -> None:
         if self._was_connected:

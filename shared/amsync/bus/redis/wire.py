@@ -40,6 +40,10 @@ class Wire(asyncio.Protocol):
     Args:
         on_lost: Called once, with the reason, after every outstanding call has failed.
         answer_seconds: A call that waits longer for its answer loses the connection.
+
+    Attributes:
+        lost_because: Why it was lost, None while it can be used.
+        is_closed: Done when its socket is closed.
     """
 
     def __init__(self, on_lost: Callable[["Wire", str], None], answer_seconds: float) -> None:
@@ -52,6 +56,7 @@ class Wire(asyncio.Protocol):
         self._tick = 0
         self._timer = self._loop.call_later(self._step_seconds, self._watch)
         self.lost_because: str | None = None
+        self.is_closed: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
@@ -100,6 +105,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
         self.lose(str(exc) if exc else "closed by the other side")
+        self.is_closed.set_result(None)
 
     def lose(self, reason: str) -> None:
         """Close it; every outstanding call fails with BusError."""
