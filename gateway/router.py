@@ -225,6 +225,8 @@ class Router:
 
     async def _read(self) -> None:
         for entry in self._reader.take(READ_BYTES):
+            if entry.stream != self._stream:  # we became another one meanwhile
+                continue
             try:
                 decoded = unpack_outbound(entry.data)
             except BusError as error:
@@ -232,14 +234,13 @@ class Router:
                 log.error("an entry of the bus is skipped", extra={"error": str(error)})
             else:
                 self.take(decoded)
-            if entry.stream == self._stream:
-                await self._trim(entry.position)
+            await self._trim(entry.stream, entry.position)
         if self._reader.has_entries:
             self._reading.set()
 
-    async def _trim(self, position: Position) -> None:
+    async def _trim(self, stream: str, position: Position) -> None:
         with contextlib.suppress(BusError):  # what comes later trims it too
-            await self._bus.trim(self._stream, position)
+            await self._bus.trim(stream, position)
 
     def take(self, entry: Entry) -> None:
         """Deal with one entry of a worker."""
@@ -311,6 +312,8 @@ class Router:
         for shard, outgoing in list(self._shards.items()):
             if outgoing.epoch:
                 self._begin(shard, outgoing, may_be_lost=True)
+            elif self._hand_over is not None:
+                self._hand_over(shard, True)  # remembered for the first owner
 
     def begin_again(self, incarnation: str) -> None:
         """Go on under another incarnation: the workers took the present one for dead."""
@@ -333,7 +336,7 @@ class Router:
         outgoing.generation += 1
         outgoing.is_welcome = False
         outgoing.items += (
-            HandOver(0, outgoing.epoch, outgoing.generation),
+            HandOver(0, outgoing.epoch, outgoing.generation, may_be_lost),
             *self._hand_over(shard, may_be_lost),
             HandedOver(0, outgoing.generation),
         )

@@ -3,19 +3,23 @@
 Sans-IO. Gateways number their entries, so a missing or repeated one is seen. A new owner knows no
 connection: until a gateway has handed its connections over under this owner's epoch, its sync
 messages wait here, because some of them no earlier owner may have dealt with; everything else
-that it says is in the hand-over too.
+that it says is in the hand-over too, but for reports of remote heads and broadcasts.
+
+What is lost must not be forgotten with its owner: from a gap on, `may_count` keeps the durable
+sequence of the gateway in front of it, so that the next owner sees the gap too, until a hand-over
+shows that the gateway knows. Then the gateway remembers for us.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from amsync.ids import DocumentId
-from amsync.protocol.envelope import SyncIn
+from amsync.protocol.envelope import HandOver, SyncIn
 from amsync.worker.peers import Ticket
 from amsync.worker.ports import Address
 
 EARLY_BYTES = 32 * 1024 * 1024
-"""Of one gateway; what comes above it is asked for again by resets."""
+"""Of one gateway; above it everything that it has said since counts as lost."""
 
 Early = list[tuple[Ticket, SyncIn]]
 
@@ -27,10 +31,9 @@ class _Gateway:
     Attributes:
         sequence: Of its last entry; 0 before the first.
         generation: Of the hand-over that counts; 0 before the first.
-        has_lost: Entries of it are missing: what its connections said may be lost.
+        has_lost: Something that it said is missing, and it may not know. Only before a hand-over.
         is_prompted: It was told that we are the owner.
         early: Messages that came before the hand-over.
-        left_out: Whose messages were dropped for want of room.
         awaited: Documents of connections that were known before, not named by this hand-over yet.
         named: Connections that it has named.
     """
@@ -41,7 +44,6 @@ class _Gateway:
     is_prompted: bool = False
     early: dict[tuple[int, DocumentId], Early] = field(default_factory=dict)
     early_bytes: int = 0
-    left_out: set[tuple[int, DocumentId]] = field(default_factory=set)
     awaited: dict[int, set[DocumentId]] = field(default_factory=dict)
     named: set[int] = field(default_factory=set)
 
@@ -81,14 +83,25 @@ class Arrivals:
         """Its connections are known, and nothing is missing."""
         return self._of(gateway).generation > 0
 
+    def may_count(self, gateway: str) -> bool:
+        """Tell whether its entries count as dealt with for whoever owns the shard next."""
+        known = self._gateways.get(gateway)
+        return known is not None and not known.has_lost
+
     def begin(
-        self, gateway: str, generation: int, known: Iterable[tuple[int, set[DocumentId]]]
-    ) -> None:
-        """A hand-over begins; `known` are the connections that we have of the gateway."""
+        self, gateway: str, item: HandOver, known: Iterable[tuple[int, set[DocumentId]]]
+    ) -> bool:
+        """A hand-over begins; False for one whose gateway must hear first that something is lost.
+
+        `known` are the connections that we have of the gateway, with their documents.
+        """
         state = self._of(gateway)
-        state.generation = generation
+        if state.has_lost and not item.may_be_lost:
+            return False
+        state.has_lost, state.generation = False, item.generation
         state.awaited = {number: set(documents) for number, documents in known}
         state.named = set()
+        return True
 
     def prompt(self, gateway: str) -> bool:
         """It has to be told that we are the owner; once."""
@@ -97,33 +110,30 @@ class Arrivals:
         return not was_prompted
 
     def put_aside(self, gateway: str, ticket: Ticket, item: SyncIn) -> bool:
-        """Keep a message for after the hand-over; False if there is no room."""
+        """Keep a message for after the hand-over; False if there is no room, for this or more."""
         state = self._of(gateway)
-        key = item.connection, item.document_id
-        if state.early_bytes + len(item.data) > EARLY_BYTES or key in state.left_out:
-            state.left_out.add(key)
+        if state.early_bytes + len(item.data) > EARLY_BYTES:
+            state.early_bytes, state.has_lost = EARLY_BYTES + 1, True
             return False
         state.early_bytes += len(item.data)
-        state.early.setdefault(key, []).append((ticket, item))
+        state.early.setdefault((item.connection, item.document_id), []).append((ticket, item))
         return True
 
     def opened(self, address: Address) -> None:
         """The hand-over has named a connection."""
         self._of(address[0]).named.add(address[1])
 
-    def resumed(self, address: Address, document_id: DocumentId) -> tuple[Early, bool]:
-        """The hand-over has named a document: what waited for that, and whether some is lost."""
+    def resumed(self, address: Address, document_id: DocumentId) -> Early:
+        """The hand-over has named a document: returns what waited for that."""
         state = self._of(address[0])
-        key = address[1], document_id
         state.awaited.get(address[1], set()).discard(document_id)
-        is_lost = state.has_lost or key in state.left_out
-        return state.early.pop(key, []), is_lost
+        return state.early.pop((address[1], document_id), [])
 
     def end(self, gateway: str) -> Iterator[tuple[int, set[DocumentId] | None]]:
         """The hand-over is over; yields what it did not name: documents, or None for all."""
         state = self._of(gateway)
         awaited, named = state.awaited, state.named
-        state.awaited, state.named, state.has_lost = {}, set(), False
+        state.awaited, state.named = {}, set()
         self._drop_early(state)
         for number, documents in awaited.items():
             yield number, documents if number in named else None
@@ -139,7 +149,6 @@ class Arrivals:
             for ticket, _ in waiting:
                 ticket.done()
         state.early.clear()
-        state.left_out.clear()
         state.early_bytes = 0
 
     def _of(self, gateway: str) -> _Gateway:

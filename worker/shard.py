@@ -15,7 +15,7 @@ Invariants:
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from amsync.errors import StorageError
@@ -156,7 +156,7 @@ class Shard:
         is_next = True if arrivals is None else arrivals.number(entry.sender, entry.sequence)
         if is_next is None:
             effects.count("repeated_entries", "inbound")
-            self._tickets.append(Ticket(position, 0, entry.sender, entry.sequence))
+            self._tickets.append(Ticket(position, 0, entry.sender))
             return
         if not is_next:
             effects.count("gaps", "inbound")
@@ -329,10 +329,11 @@ class Shard:
 
     def settled(self) -> tuple[int, int]:
         """Position up to which everything has been dealt with; call after the commit."""
+        arrivals = self._arrivals
         while self._tickets and self._tickets[0].outstanding <= 0:
             ticket = self._tickets.popleft()
             self._settled = ticket.position
-            if ticket.sequence:
+            if ticket.sequence and (arrivals is None or arrivals.may_count(ticket.sender)):
                 self.settled_sequences[ticket.sender] = ticket.sequence
         return self._settled
 
@@ -378,8 +379,15 @@ class Shard:
             return False
         if arrivals.prompt(gateway):
             effects.send(gateway, Owned([[self.number, self.epoch]]))
-        if not isinstance(item, SyncIn) or not arrivals.put_aside(gateway, ticket, item):
+        if not isinstance(item, SyncIn):
             ticket.done()
+            return True
+        could_count = arrivals.may_count(gateway)
+        if not arrivals.put_aside(gateway, ticket, item):
+            ticket.done()
+            effects.count("early_messages_dropped")
+            if could_count:
+                effects.send(gateway, Resync())
         return True
 
     def _begin_hand_over(
@@ -389,10 +397,9 @@ class Shard:
             effects.count("hand_overs_of_other_epochs")
             return
         mine = [each for each in self.connections.values() if each.address[0] == gateway]
-        arrivals.begin(
-            gateway, item.generation, [(each.address[1], each.documents) for each in mine]
-        )
-        effects.send(gateway, Welcome(item.generation))
+        known = [(each.address[1], each.documents) for each in mine]
+        begins = arrivals.begin(gateway, item, known)
+        effects.send(gateway, Welcome(item.generation) if begins else Resync())
 
     def _end_hand_over(self, ticket: Ticket, gateway: str, effects: Effects) -> None:
         """Let go of what the gateway has not named: it ended while its word was lost."""
@@ -409,13 +416,14 @@ class Shard:
     def _resume(self, ticket: Ticket, connection: Connection, item: Resume) -> None:
         """Go on with a document of a connection where its last owner was."""
         assert self._arrivals is not None
-        early, is_lost = self._arrivals.resumed(connection.address, item.document_id)
-        if is_lost:
-            item = replace(item, may_be_lost=True)
+        early = self._arrivals.resumed(connection.address, item.document_id)
         self._join(connection, item.document_id)
         self._submit(item.document_id, Waiting(ticket, connection.address, item))
         for waiting, message in early:
-            self._submit(item.document_id, Waiting(waiting, connection.address, message))
+            if item.syncs and item.access > Access.NONE:
+                self._submit(item.document_id, Waiting(waiting, connection.address, message))
+            else:  # it was said before what the hand-over tells
+                waiting.done()
 
     # -- one item
 
@@ -525,6 +533,9 @@ class Shard:
             self.connections[address] = connection
         else:  # handed over again: offers of before may have been lost
             connection.offer_open, connection.unanswered = False, frozenset()
+            kept = set(item.subscriptions)
+            old = self._gossip.subscriptions.get(address, set())
+            self._subscribe(connection, (), sorted(old - kept), effects)
         if self._arrivals is not None:
             self._arrivals.opened(address)
         self._subscribe(connection, item.subscriptions, (), effects)

@@ -161,12 +161,15 @@ class HandOver(_Item):
 
     Every connection that the shard concerns follows, as `Open` and a `Resume` for each of its
     documents, then a `HandedOver`. `generation` numbers the gateway's hand-overs of the shard.
+    `may_be_lost`: the gateway knows that entries of its are missing, and says so of every document
+    until its reset has come.
     """
 
     KIND: ClassVar[int] = 12
     connection: int
     epoch: int
     generation: int
+    may_be_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,8 @@ class SyncOut(_Item):
 
     `created`: the document was made for them. `edited_at`: when the oldest change that it tells
     of came to a gateway, in seconds since 1970, for the edit-to-peer histogram; 0 for none.
-    `token`: with it another owner goes on from here; empty where there is only one.
+    `token`: with it another owner goes on from here; empty where there is only one. `resets`: the
+    client sends again what may have been lost.
     """
 
     KIND: ClassVar[int] = 101
@@ -220,6 +224,7 @@ class SyncOut(_Item):
     created: bool = False
     edited_at: float = 0.0
     token: bytes = b""
+    resets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
