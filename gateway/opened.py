@@ -22,8 +22,8 @@ class OpenDocument:
         syncs: It takes part in the sync; else it only hears broadcasts.
         asks: It spoke last, and named no heads.
         told_unavailable: We spoke last, and said that there is no such document.
-        may_be_lost: Something that it said may never have reached the shard's owner, and nothing
-            that it was sent since then could have mended that.
+        may_be_lost: Something that it said may never have reached the shard's owner, and no reset
+            (`SyncOut.resets`) was sent to it since.
         token: Of the last sync message that it was sent (`SyncOut.token`).
         queue: Messages that wait for a decision on access, with their sizes; mostly none.
     """

@@ -288,7 +288,8 @@ class PeerSession:
             return None  # access was lost while this was on its way
         document.unanswered += 1
         if isinstance(item, SyncOut):
-            document.token, document.may_be_lost = item.token, False
+            document.token = item.token
+            document.may_be_lost = document.may_be_lost and not item.resets
             document.asks, document.told_unavailable = False, False
         elif isinstance(item, UnavailableOut):
             document.asks, document.told_unavailable = False, True
@@ -587,6 +588,8 @@ class PeerSession:
             gained = before.access == Access.NONE
             if gained:
                 self._introduce(document.shard)
+                # It is greeted, and asked again for what was refused meanwhile.
+                document.syncs = document.may_be_lost = True
             if document.shard in self._shards:
                 item = AccessIn(self.connection, document_id, int(grant.access))
                 self._effects.append(Forward(document.shard, item, 0))

@@ -3,7 +3,8 @@
 Sans-IO. Not here: what to say, and to whom (`synchronizer`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from amsync.ids import DocumentId
 from amsync.protocol.envelope import EphemeralIn, EphemeralOut, SyncOut, UnavailableOut
@@ -19,26 +20,38 @@ def by_gateway(addresses: Iterable[Address]) -> dict[str, list[int]]:
     return grouped
 
 
+@dataclass(frozen=True, slots=True)
+class Resuming:
+    """What another owner will need to go on with the receivers of a message.
+
+    `token_of`: gives a peer's resume token, by its number. `resets`: for these it is a reset.
+    """
+
+    token_of: Callable[[int], bytes]
+    resets: Collection[int]
+
+
 def send_sync(
     document_id: DocumentId,
     data: bytes,
     receivers: Sequence[Peer],
     creator: Peer | None,
     edited_at: float,
-    token_of: Callable[[int], bytes] | None,
+    resuming: Resuming | None,
     effects: Effects,
 ) -> None:
     """Send one sync message; `creator` is told that the document was made for it.
 
-    `token_of`: gives a peer's resume token, by its number; None where nobody needs any.
+    `resuming`: None where there is one owner for good.
     """
-    groups: dict[tuple[bool, bytes], list[Address]] = {}
+    groups: dict[tuple[bool, bytes, bool], list[Address]] = {}
     for peer in receivers:
-        token = b"" if token_of is None else token_of(peer.number)
-        groups.setdefault((peer is creator, token), []).append(peer.address)
-    for (created, token), addresses in groups.items():
+        token = b"" if resuming is None else resuming.token_of(peer.number)
+        resets = resuming is not None and peer.number in resuming.resets
+        groups.setdefault((peer is creator, token, resets), []).append(peer.address)
+    for (created, token, resets), addresses in groups.items():
         for gateway, connections in by_gateway(addresses).items():
-            item = SyncOut(connections, document_id, data, created, edited_at, token)
+            item = SyncOut(connections, document_id, data, created, edited_at, token, resets)
             effects.send(gateway, item)
 
 

@@ -378,7 +378,7 @@ class DocumentSynchronizer:
                 if number is not None:
                     hello.append(number)
             elif isinstance(item, Resume) and not batch:
-                number = self._resume(waiting.address, item, effects)
+                number = self._resume(waiting.address, item, effects, now)
                 if number is not None:
                     hello.append(number)
             elif taken:
@@ -422,7 +422,7 @@ class DocumentSynchronizer:
                 case AccessIn(access=access):
                     self._change_role(peer, access, effects, now)
                 case Resume():
-                    self._resume(waiting.address, item, effects)
+                    self._resume(waiting.address, item, effects, now)
                 case _:
                     pass
         self._finish((waiting,))
@@ -475,7 +475,7 @@ class DocumentSynchronizer:
         self._admit(peer, reset=False)
         return peer.number
 
-    def _resume(self, address: Address, item: Resume, effects: Effects) -> int | None:
+    def _resume(self, address: Address, item: Resume, effects: Effects, now: float) -> int | None:
         """Go on with a peer where an earlier owner was; returns its number if it is greeted."""
         peer = self.peers.get(address)
         if peer is None:
@@ -495,8 +495,9 @@ class DocumentSynchronizer:
         # Of one that was told so, messages may have been refused; and one that has offered what
         # isn't here has to offer it again.
         is_stale = bool(self._heads) if item.told_unavailable else not (peer.asks or self._heads)
-        reset = item.may_be_lost or is_stale
-        self._admit(peer, reset=reset, token=item.token)
+        self._admit(peer, reset=item.may_be_lost or is_stale, token=item.token)
+        if is_stale and self._listening.may_write(peer) and not self._heads:
+            peer.offered, peer.offered_at = True, now
         return peer.number
 
     def _admit(self, peer: Peer, *, reset: bool, token: bytes = b"") -> None:
@@ -593,13 +594,16 @@ class DocumentSynchronizer:
     ) -> None:
         """Send a sync message; those who asked for what is absent are not told an empty one."""
         receivers = [p for p in peers if p.in_engine and (self._heads or p.offered or p.reset_due)]
+        resets = {peer.number for peer in receivers if peer.reset_due}
         for peer in receivers:
             peer.reset_due = False
             if peer.asks and self._heads:
                 peer.asks = False
                 effects.answered[self.document_id].append(peer.address)
-        token_of = self._engine.token if self.gives_tokens and self._engine is not None else None
-        sending.send_sync(self.document_id, data, receivers, creator, edited_at, token_of, effects)
+        resuming = None
+        if self.gives_tokens and self._engine is not None:
+            resuming = sending.Resuming(self._engine.token, resets)
+        sending.send_sync(self.document_id, data, receivers, creator, edited_at, resuming, effects)
 
     def _settle(self, effects: Effects, now: float) -> None:
         """Answer those who wait for an absent document, unless somebody is about to bring it."""
