@@ -258,9 +258,8 @@ class Ownership:
         """Redis has forgotten everything: leases, streams, members. Only the volume knows."""
         epoch = self._bus.cluster_epoch
         if not epoch:
-            epoch = (
-                await record.publish(self._cluster, self._store.volume, record.new_epoch())
-            ).epoch
+            epoch = await record.epoch_of(self._cluster)
+            await record.publish(self._cluster, self._store.volume, epoch)
             await self._bus.look_for_epoch()
         log.warning("the bus lost everything; all shards are taken anew")
         self._metrics.count("bus_emptied", "")

@@ -5,7 +5,6 @@ whom they are to their clients, and so that a process that belongs elsewhere is 
 """
 
 import asyncio
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -81,9 +80,11 @@ def record_of(volume: Volume, epoch: str) -> ClusterRecord:
     )
 
 
-def new_epoch() -> str:
-    """A cluster epoch that nobody has had."""
-    return uuid.uuid4().hex
+async def epoch_of(cluster: Cluster) -> str:
+    """The epoch of a cluster, also of one that is only about to be. Raises BusError."""
+    found = await cluster.record({})
+    assert found is not None
+    return found["epoch"]
 
 
 async def publish(cluster: Cluster, volume: Volume, epoch: str) -> ClusterRecord:
@@ -114,8 +115,16 @@ async def read(cluster: Cluster) -> ClusterRecord | None:
         BusError
         ConfigError: It is of another version.
     """
-    found = await cluster.record()
-    return None if found is None else ClusterRecord.parse(found)
+    return of_fields(await cluster.record())
+
+
+def of_fields(found: Mapping[str, str] | None) -> ClusterRecord | None:
+    """A record as it was read; None while there is no more of it than an epoch.
+
+    Raises:
+        ConfigError: It is of another version.
+    """
+    return ClusterRecord.parse(found) if found is not None and "cluster_id" in found else None
 
 
 async def wait_for(cluster: Cluster) -> ClusterRecord:

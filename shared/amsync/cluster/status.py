@@ -7,7 +7,7 @@ from amsync.bus import shard_stream
 from amsync.bus.redis import Cluster, Lease, Leases, Member, RedisClient
 from amsync.bus.redis.keys import size_key
 from amsync.cluster.info import GatewayInfo, WorkerInfo
-from amsync.cluster.record import ClusterRecord
+from amsync.cluster.record import read
 
 QUIET_SECONDS = 3.0
 """A process that was not heard of for longer is shown as silent."""
@@ -77,10 +77,9 @@ async def look(client: RedisClient, prefix: str) -> ClusterStatus | None:
         ConfigError: The cluster is of another version.
     """
     cluster = Cluster(client, prefix)
-    found = await cluster.record()
-    if found is None:
+    record = await read(cluster)
+    if record is None:
         return None
-    record = ClusterRecord.parse(found)
     members = await cluster.members()
     workers = {m.incarnation: WorkerInfo.unpack(m.info) for m in members if m.kind == "worker"}
     numbers = range(record.shard_count)

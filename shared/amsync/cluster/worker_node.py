@@ -10,7 +10,6 @@ from amsync.bus import gateway_stream
 from amsync.cluster import record
 from amsync.cluster.member import ClusterMember
 from amsync.cluster.ownership import Ownership
-from amsync.cluster.record import ClusterRecord
 from amsync.errors import BusError, StorageError
 from amsync.options import Ephemeral, WorkerNodeOptions
 from amsync.process import open_in_thread
@@ -38,11 +37,10 @@ class WorkerNode(ClusterMember):
         self._ownership: Ownership | None = None
 
     async def _start(self) -> None:
-        found = await self._record()
-        epoch = record.new_epoch() if found is None else found.epoch
+        epoch = await self._epoch()
         self.store = store = await self._open_store(epoch)
         found = await record.publish(self.cluster, store.volume, epoch)
-        if found.epoch != epoch:  # another worker was faster
+        if found.epoch != epoch:  # emptied meanwhile
             await asyncio.to_thread(store.set_bus_id, found.epoch)
         await self.bus.look_for_epoch()
         prefix = self.options.prefix
@@ -61,10 +59,11 @@ class WorkerNode(ClusterMember):
         )
         self._main = asyncio.create_task(self._run(), name="amsync-worker")
 
-    async def _record(self) -> ClusterRecord | None:
+    async def _epoch(self) -> str:
         while True:
             try:
-                return await record.read(self.cluster)
+                await record.read(self.cluster)  # of another version? then nothing is touched
+                return await record.epoch_of(self.cluster)
             except BusError:
                 await self.bus.open()
 

@@ -64,8 +64,8 @@ class Cluster:
         """Read the cluster's record; None if there is none.
 
         Args:
-            create: The record to make if there is none; it gets a random `epoch` unless it has
-                one. Look at the one returned: another process may have been first.
+            create: What is added of it where it is missing, and a random `epoch` in any case.
+                Look at the one returned: another process may have been first.
         """
         fields = {"epoch": uuid.uuid4().hex, **create} if create is not None else {}
         pairs = [text for pair in fields.items() for text in pair]

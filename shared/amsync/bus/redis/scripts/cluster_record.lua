@@ -1,7 +1,7 @@
--- Read the cluster's record, or create it where it is missing.
+-- Read the cluster's record, or add to it what is missing.
 --
--- KEYS: the record, a hash. ARGV: its fields and values, none to read only.
+-- KEYS: the record, a hash. ARGV: fields and values to add where there are none.
 -- Returns the record's fields and values, none if it is missing.
 
-if #ARGV > 0 and redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
+for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return redis.call('HGETALL', KEYS[1])
