@@ -5,12 +5,13 @@ import contextlib
 import logging
 import socket
 import uuid
+from dataclasses import replace
 
 from amsync.cluster import record
 from amsync.cluster.info import GatewayInfo
 from amsync.cluster.member import ClusterMember
 from amsync.cluster.record import ClusterRecord
-from amsync.errors import BusError
+from amsync.errors import BusError, ConfigError
 from amsync.gateway.access import AccessPolicy, parse_share
 from amsync.gateway.gateway import Gateway, GatewayOptions
 from amsync.gateway.http import is_loopback
@@ -75,22 +76,31 @@ class GatewayNode(ClusterMember):
             raise
 
     async def _beats(self) -> None:
+        """Say that we live, and find out whether the others know that.
+
+        Raises:
+            ConfigError: Redis belongs to another cluster now.
+        """
         assert self._gateway is not None
-        is_first = True
+        assert self.identity is not None
+        epoch = self.identity.epoch
+        has_beaten = False
         away_since: float | None = None
         loop = asyncio.get_running_loop()
         while True:
             try:
                 beat = await self.cluster.beat("gateway", self.incarnation, self._info())
                 away_since = None
+                if has_beaten and not beat.was_known:
+                    await self._begin_again()
+                has_beaten = True
+                if beat.cluster_epoch not in ("", epoch):
+                    await self._check_identity()
+                    epoch = beat.cluster_epoch
             except BusError:
                 away_since = loop.time() if away_since is None else away_since
                 if loop.time() - away_since > AWAY_SECONDS:
                     self._gateway.send_away()
-            else:
-                if not beat.was_known and not is_first:
-                    await self._begin_again()
-                is_first = False
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _begin_again(self) -> None:
@@ -99,9 +109,19 @@ class GatewayNode(ClusterMember):
         log.warning("the cluster has forgotten this gateway; it begins anew, with its clients")
         self.metrics.count("begun_again", "")
         before, self.incarnation = self.incarnation, uuid.uuid4().hex
+        self._gateway.begin_again(self.incarnation)
         await self.cluster.leave("gateway", before)
         await self.cluster.beat("gateway", self.incarnation, self._info())
-        self._gateway.begin_again(self.incarnation)
+
+    async def _check_identity(self) -> None:
+        found = await record.read(self.cluster)
+        if found is None or self.identity is None:
+            return  # no worker has come back yet
+        if replace(found, epoch=self.identity.epoch) != self.identity:
+            raise ConfigError(
+                f"Redis belongs to cluster {found.cluster_id} now, and this gateway to"
+                f" {self.identity.cluster_id}; it must be started anew"
+            )
 
     def _info(self) -> bytes:
         assert self._gateway is not None

@@ -128,6 +128,7 @@ class Ownership:
 
         Raises:
             VolumeLost: This worker counts as dead to the others; it must end.
+            ConfigError: Redis belongs to another cluster now.
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._again_and_again(self._keep))
@@ -256,11 +257,9 @@ class Ownership:
 
     async def _bus_was_emptied(self, now: float) -> None:
         """Redis has forgotten everything: leases, streams, members. Only the volume knows."""
-        epoch = self._bus.cluster_epoch
-        if not epoch:
-            epoch = await record.epoch_of(self._cluster)
-            await record.publish(self._cluster, self._store.volume, epoch)
-            await self._bus.look_for_epoch()
+        epoch = await record.epoch_of(self._cluster)
+        await record.publish(self._cluster, self._store.volume, epoch)
+        await self._bus.look_for_epoch()
         log.warning("the bus lost everything; all shards are taken anew")
         self._metrics.count("bus_emptied", "")
         self._epoch = epoch
