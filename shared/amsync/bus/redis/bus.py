@@ -11,7 +11,6 @@ Not here: who owns a shard and who is alive (`leases`, `cluster`).
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 from amsync.bus.memory import STREAM_BYTES
 from amsync.bus.port import Parcel, Position, is_gateway_stream
@@ -89,8 +88,11 @@ class RedisBus:
         return self._epoch
 
     async def look_for_epoch(self) -> str:
-        """Read the cluster epoch again: Redis may lose everything without losing us."""
-        self._epoch = _text(await self.client.call("HGET", cluster_key(self._prefix), "epoch"))
+        """Read the cluster epoch again: Redis may lose everything without losing us.
+
+        When it is another one, or none, every reader begins again at the start of its streams.
+        """
+        self._take_epoch(await self.client.call("HGET", cluster_key(self._prefix), "epoch"))
         return self._epoch
 
     async def append(self, stream: str, data: bytes | Parcel) -> Position:
@@ -154,11 +156,14 @@ class RedisBus:
         await self.client.close()
 
     async def _look_for_epoch(self, wire: Wire) -> None:
-        self._epoch = _text(await wire.call(("HGET", cluster_key(self._prefix), "epoch")))
+        self._take_epoch(await wire.call(("HGET", cluster_key(self._prefix), "epoch")))
+
+    def _take_epoch(self, reply: bytes | None) -> None:
+        epoch = reply.decode() if reply is not None else ""
+        if self._epoch and epoch != self._epoch:
+            for reader in self._readers:
+                reader.begin_again()
+        self._epoch = epoch
 
     def _changed(self) -> None:
         self.on_change()
-
-
-def _text(value: Any) -> str:
-    return value.decode() if value is not None else ""

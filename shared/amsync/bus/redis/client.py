@@ -17,7 +17,7 @@ from typing import Any
 
 from amsync.bus.redis.address import Address, Endpoint, parse
 from amsync.bus.redis.scripts import Script
-from amsync.bus.redis.wire import Argument, ReplyError, Wire
+from amsync.bus.redis.wire import Argument, ReplyError, Wire, pack
 from amsync.errors import BusError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -124,10 +124,15 @@ class RedisClient:
         self, commands: Sequence[tuple[Argument, ...]], wait_seconds: float = 0
     ) -> list[asyncio.Future[Any]]:
         """`call` for several commands, sent together; each future must be awaited."""
+        packed = b"".join([pack(command) for command in commands])
+        return self.send(packed, len(commands), wait_seconds)
+
+    def send(self, packed: bytes, count: int, wait_seconds: float) -> list[asyncio.Future[Any]]:
+        """`call_many` for so many commands that are packed already."""
         if self._wire is not None:
-            return self._wire.call_many(commands, wait_seconds)
+            return self._wire.send(packed, count, wait_seconds)
         loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[Any]] = [loop.create_future() for _ in commands]
+        answers: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(count)]
         for answer in answers:
             answer.set_exception(BusError(f"Redis at {self._address} is out of reach"))
         return answers

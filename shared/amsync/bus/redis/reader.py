@@ -33,12 +33,17 @@ REFUSED_SECONDS = 1.0
 class _Followed:
     """A stream as it was followed once; followed anew it is another one."""
 
-    __slots__ = ("after", "is_checked", "stream")
+    __slots__ = ("after", "is_checked", "packed_id", "packed_name", "stream")
 
     def __init__(self, stream: str, after: Position) -> None:
         self.stream = stream
-        self.after = after
+        self.packed_name = _bulk(stream.encode())
         self.is_checked = after == START
+        self.begin_after(after)
+
+    def begin_after(self, after: Position) -> None:
+        self.after = after
+        self.packed_id = _bulk(b"%d-%d" % after)
 
 
 class RedisReader:
@@ -84,11 +89,7 @@ class RedisReader:
         """Read a stream from behind `after`; what was queued of it before is dropped."""
         self.unfollow(stream)
         self._followed[stream.encode()] = _Followed(stream, after)
-        self._is_stale = True
-        self._go_on.set()
-        if self._waiting is not None and not self._is_unblocking:
-            self._is_unblocking = True
-            asyncio.get_running_loop().call_soon(self._end_wait)
+        self._end_waiting()
 
     def unfollow(self, stream: str) -> None:
         """Stop reading a stream."""
@@ -96,6 +97,13 @@ class RedisReader:
             self._queue = deque(entry for entry in self._queue if entry.stream != stream)
             self._queued_bytes = sum(entry.size_bytes for entry in self._queue)
             self._go_on.set()
+
+    def begin_again(self) -> None:
+        """Read every followed stream from its start: Redis lost them, or may have."""
+        self._followed = {
+            name: _Followed(one.stream, START) for name, one in self._followed.items()
+        }
+        self._end_waiting()
 
     def take(self, max_bytes: int) -> list[StreamEntry]:
         """What can be read now, possibly nothing. Raises BusError when the bus is closed."""
@@ -167,23 +175,22 @@ class RedisReader:
     async def _read_once(self) -> None:
         asked = dict(self._followed)
         self._is_stale = False
-        self._waiting = self._client.call(
-            "XREAD",
-            "COUNT",
-            self._count,
-            "BLOCK",
-            int(BLOCK_SECONDS * 1000),
-            "STREAMS",
-            *asked,
-            *(f"{ms}-{sequence}" for ms, sequence in (one.after for one in asked.values())),
-            wait_seconds=BLOCK_SECONDS,
-        )
+        (self._waiting,) = self._client.send(self._command(asked), 1, BLOCK_SECONDS)
         try:
             reply = await self._waiting
         finally:
             self._waiting = None
         if reply is not None:
             self._take_in(reply, asked)
+
+    def _command(self, asked: dict[bytes, _Followed]) -> bytes:
+        """XREAD of all streams, by parts packed before: 64 names and ids are 90 us to pack."""
+        options = (b"COUNT", b"%d" % self._count, b"BLOCK", b"%d" % round(BLOCK_SECONDS * 1000))
+        parts = [b"*%d\r\n" % (2 + len(options) + 2 * len(asked))]
+        parts += [_bulk(word) for word in (b"XREAD", *options, b"STREAMS")]
+        parts += [one.packed_name for one in asked.values()]
+        parts += [one.packed_id for one in asked.values()]
+        return b"".join(parts)
 
     async def _check(self) -> bool:
         """A stream that has never come as far as where we are to begin has lost its entries."""
@@ -194,7 +201,7 @@ class RedisReader:
         for one, last in zip(unchecked, ids, strict=True):
             one.is_checked = True
             if last is None or _position(last) < one.after:
-                one.after = START
+                one.begin_after(START)
         return bool(self._followed) and all(one.is_checked for one in self._followed.values())
 
     def _take_in(self, reply: list[Any], asked: dict[bytes, _Followed]) -> None:
@@ -210,7 +217,7 @@ class RedisReader:
                 data = fields[1]
                 size += len(data)
                 self._queue.append(StreamEntry(followed.stream, position, data, len(data)))
-                followed.after = position
+            followed.begin_after(position)
         self._queued_bytes += size
         if size > self._ahead_bytes:
             self._count = max(1, self._count // 2)
@@ -219,6 +226,13 @@ class RedisReader:
         if self._queue:
             self._ready.set()
             self.on_ready()
+
+    def _end_waiting(self) -> None:
+        self._is_stale = True
+        self._go_on.set()
+        if self._waiting is not None and not self._is_unblocking:
+            self._is_unblocking = True
+            asyncio.get_running_loop().call_soon(self._end_wait)
 
     def _end_wait(self) -> None:
         """Make the XREAD on its way return; it may not have begun to wait, so try until it has."""
@@ -235,12 +249,15 @@ class RedisReader:
 
     async def _from_the_start(self, _: Wire) -> None:
         if self._was_connected:
-            self._followed = {
-                name: _Followed(one.stream, START) for name, one in self._followed.items()
-            }
+            self.begin_again()
         self._was_connected = True
 
 
 def _position(entry_id: bytes) -> Position:
     ms, _, sequence = entry_id.partition(b"-")
     return int(ms), int(sequence)
+
+
+def _bulk(data: bytes) -> bytes:
+    """A word of a command, as Redis reads it."""
+    return b"$%d\r\n%b\r\n" % (len(data), data)

@@ -70,14 +70,19 @@ class Wire(asyncio.Protocol):
         self, commands: Sequence[tuple[Argument, ...]], wait_seconds: float = 0
     ) -> list[asyncio.Future[Any]]:
         """Send commands in one write."""
-        answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in commands]
+        packed = b"".join([pack(command) for command in commands])
+        return self.send(packed, len(commands), wait_seconds)
+
+    def send(self, packed: bytes, count: int, wait_seconds: float) -> list[asyncio.Future[Any]]:
+        """Send so many commands that are packed already."""
+        answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in range(count)]
         if self.lost_because is not None or self._transport is None:
             for answer in answers:
                 answer.set_exception(BusError("Redis is out of reach; nothing was sent"))
             return answers
         last = self._tick + TICKS + 1 + int(wait_seconds / self._step_seconds)
         self._waiting.extend((answer, last) for answer in answers)
-        self._transport.write(b"".join([pack(command) for command in commands]))
+        self._transport.write(packed)
         return answers
 
     def data_received(self, data: bytes) -> None:
