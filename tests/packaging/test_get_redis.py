@@ -1,0 +1,88 @@
+"""tools/get-redis.sh: finds a Redis or says in one line what to install; never fails silently."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support.program import run_to_end
+
+SCRIPT = Path(__file__).parents[2] / "tools" / "get-redis.sh"
+NEEDED = ("dirname", "mktemp", "rm", "mkdir", "id", "chmod", "ln", "sed")
+
+
+class Machine:
+    """A copy of the script with a PATH of its own, in which nothing downloads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.script = folder / "tools" / "get-redis.sh"
+        self.programs = folder / "bin"
+        self.script.parent.mkdir()
+        self.programs.mkdir()
+        shutil.copy(SCRIPT, self.script)
+        for name in NEEDED:
+            found = shutil.which(name)
+            assert found is not None
+            (self.programs / name).symlink_to(found)
+
+    def install(self, name: str, body: str) -> None:
+        program = self.programs / name
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+
+    def run(self) -> tuple[int, list[str], list[str]]:
+        """Exit status, lines said, lines complained."""
+        environment = {"PATH": str(self.programs), "TMPDIR": str(self.folder)}
+        run = run_to_end(["/bin/sh", self.script], environment=environment)
+        return run.returncode, run.stdout.splitlines(), run.stderr.splitlines()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["redis-server", "valkey-server"])
+def test_server_of_the_path_is_enough(machine: Machine, name: str) -> None:
+    machine.install(name, "exit 0")
+
+    assert machine.run() == (0, [], [])
+    assert not (machine.folder / ".build").exists()
+
+
+def test_unpacked_server_is_taken_again(machine: Machine) -> None:
+    unpacked = machine.folder / ".build" / "redis" / "usr" / "bin"
+    unpacked.mkdir(parents=True)
+    (unpacked / "redis-server").symlink_to("/bin/sh")
+
+    assert machine.run() == (0, [], [])
+
+
+def test_debian_packages_are_unpacked_beside_the_system(machine: Machine) -> None:
+    machine.install("apt-cache", "echo '  Depends: libjemalloc2'; echo '  Depends: adduser'")
+    machine.install("apt-get", 'shift 2; for name in "$@"; do echo >"${name}_1.deb"; done')
+    machine.install(
+        "dpkg",
+        'echo "$2" >>"$3/names"; mkdir -p "$3/usr/bin"; ln -sf /bin/sh "$3/usr/bin/redis-server"',
+    )
+
+    status, said, complained = machine.run()
+
+    assert (status, len(said), complained) == (0, 1, [])
+    names = (machine.folder / ".build" / "redis" / "names").read_text().split()
+    assert sorted(Path(name).name.partition("_")[0] for name in names) == [
+        "libjemalloc2", "redis-sentinel", "redis-server", "redis-tools",
+    ]  # fmt: skip
+
+
+def test_machine_where_nothing_can_be_had_is_told_what_to_install(machine: Machine) -> None:
+    for name in ("apt-cache", "apt-get", "python3"):
+        machine.install(name, "exit 1")
+    machine.install("dpkg", "exit 1")
+
+    status, _, complained = machine.run()
+
+    assert status == 1
+    assert len(complained) == 1
+    assert "apt install redis-server" in complained[0]
