@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import ssl
@@ -193,6 +194,31 @@ def test_connection_that_hangs_is_cut_and_comes_back() -> None:
 
     with RedisServer() as server:
         asyncio.run(main(server))
+
+
+def test_server_that_hangs_while_we_log_in_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(server: RedisServer) -> None:
+        server.signal(signal.SIGSTOP)
+        client = RedisClient(server.url, answer_seconds=0.1)
+        client.start()
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        server.signal(signal.SIGCONT)
+
+        await client.wait_connected()
+        assert await client.call("ECHO", "1") == b"1"
+        await client.close()
+
+    with RedisServer() as server:
+        asyncio.run(main(server))
+
+    gc.collect()  # futures whose errors nobody took would complain now
+    assert [record.getMessage() for record in caplog.records] == [
+        "Redis can't be reached, trying on"
+    ]
 
 
 def test_command_that_blocks_has_its_own_time(redis_server: RedisServer) -> None:

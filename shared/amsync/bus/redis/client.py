@@ -213,7 +213,7 @@ class RedisClient:
             ("PING",),  # refused while it loads, unlike the others
         ]
         answers = wire.call_many(commands)
-        await asyncio.wait(answers)
+        await asyncio.gather(*answers, return_exceptions=True)  # a time limit cancels them all
         for error in [answer.exception() for answer in answers]:
             if isinstance(error, ReplyError) and _is_refusal(error):
                 raise ConfigError(
