@@ -91,6 +91,8 @@ class GatewayNode(ClusterMember):
             try:
                 beat = await self.cluster.beat("gateway", self.incarnation, self._info())
                 away_since = None
+                if beat.cluster_epoch != self.bus.cluster_epoch:
+                    await self.bus.look_for_epoch()
                 if has_beaten and not beat.was_known:
                     await self._begin_again()
                 has_beaten = True
