@@ -21,6 +21,10 @@ from amsync.worker.ports import Address
 EARLY_BYTES = 32 * 1024 * 1024
 """Of one gateway; above it everything that it has said since counts as lost."""
 
+EARLY_SECONDS = 3.0
+"""So long they wait for a hand-over, and hold the stream up; if it is full of them, the hand-over
+can't even come. Then all of them count as lost."""
+
 Early = list[tuple[Ticket, SyncIn]]
 
 
@@ -33,7 +37,7 @@ class _Gateway:
         generation: Of the hand-over that counts; 0 before the first.
         has_lost: Something that it said is missing, and it may not know. Only before a hand-over.
         is_prompted: It was told that we are the owner.
-        early: Messages that came before the hand-over.
+        early: Messages that came before the hand-over, the first of them at `early_since`.
         awaited: Documents of connections that were known before, not named by this hand-over yet.
         named: Connections that it has named.
     """
@@ -44,6 +48,7 @@ class _Gateway:
     is_prompted: bool = False
     early: dict[tuple[int, DocumentId], Early] = field(default_factory=dict)
     early_bytes: int = 0
+    early_since: float = 0.0
     awaited: dict[int, set[DocumentId]] = field(default_factory=dict)
     named: set[int] = field(default_factory=set)
 
@@ -109,15 +114,29 @@ class Arrivals:
         was_prompted, state.is_prompted = state.is_prompted, True
         return not was_prompted
 
-    def put_aside(self, gateway: str, ticket: Ticket, item: SyncIn) -> bool:
+    def put_aside(self, gateway: str, ticket: Ticket, item: SyncIn, now: float) -> bool:
         """Keep a message for after the hand-over; False if there is no room, for this or more."""
         state = self._of(gateway)
         if state.early_bytes + len(item.data) > EARLY_BYTES:
             state.early_bytes, state.has_lost = EARLY_BYTES + 1, True
             return False
+        if not state.early:
+            state.early_since = now
         state.early_bytes += len(item.data)
         state.early.setdefault((item.connection, item.document_id), []).append((ticket, item))
         return True
+
+    def give_up(self, now: float) -> list[str]:
+        """Drop messages that have waited for too long; returns whose they were."""
+        late = [
+            name
+            for name, state in self._gateways.items()
+            if state.early and not state.generation and now - state.early_since > EARLY_SECONDS
+        ]
+        for name in late:
+            self._drop_early(self._gateways[name])
+            self._gateways[name].has_lost = True
+        return late
 
     def opened(self, address: Address) -> None:
         """The hand-over has named a connection."""

@@ -170,7 +170,7 @@ class Shard:
             address = (entry.sender, _connection_of(item))
             try:
                 if arrivals is None or not self._is_too_early(
-                    arrivals, ticket, address, item, effects
+                    arrivals, ticket, address, item, effects, now
                 ):
                     self._take(ticket, address, item, effects, now)
             except Exception as error:
@@ -309,6 +309,9 @@ class Shard:
             if connection.unanswered and now - connection.offered_at > OFFER_TIMEOUT_SECONDS:
                 connection.unanswered = frozenset()
                 self._offer_more(connection, effects, now)
+        for gateway in self._arrivals.give_up(now) if self._arrivals is not None else ():
+            effects.count("early_messages_dropped")
+            effects.send(gateway, Resync())
         self.run(effects, now)
 
     def forget_gateway(self, gateway: str, effects: Effects, now: float) -> None:
@@ -367,6 +370,7 @@ class Shard:
         address: Address,
         item: Inbound,
         effects: Effects,
+        now: float,
     ) -> bool:
         """Deal with an item that belongs to no connection that was handed over; tell if it did."""
         gateway = address[0]
@@ -383,7 +387,7 @@ class Shard:
             ticket.done()
             return True
         could_count = arrivals.may_count(gateway)
-        if not arrivals.put_aside(gateway, ticket, item):
+        if not arrivals.put_aside(gateway, ticket, item, now):
             ticket.done()
             effects.count("early_messages_dropped")
             if could_count:

@@ -708,7 +708,7 @@ class Worker:
                 self._effects(effects, shard)
             self._saved.append(asyncio.get_running_loop().create_future())
         for shard in self._by_number.values():
-            if not shard.documents and not shard.connections:
+            if not (shard.documents or shard.connections or shard.waiting_count):
                 continue  # of 64 shards a small server uses few
             shard.tick(self._effects(effects, shard), now)
             documents += len(shard.documents)
