@@ -1,4 +1,4 @@
-"""One life of a server, around the shipped parts of gateway and worker.
+"""One life of a server, or of a cluster (`owners`), around the shipped gateway and worker.
 
 Driven by hand, without asyncio: `Worker._step` with all that it calls, `_tick`, `_checkpoint`,
 `_load`; `Gateway`'s handling of connections and effects, `Router._append` and `_take`. Replaced:
@@ -10,15 +10,17 @@ ones; a commit takes time before it begins, and once more before it is known.
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
 import cbor2
 
+import amsync.gateway.router as router_module
 import amsync.storage.compaction as compaction
 import amsync.worker.worker as worker_module
 from amsync.bus import MemoryBus, gateway_stream
@@ -41,16 +43,34 @@ from amsync.worker.worker import Worker, WorkerOptions
 from support.memfs import MemoryFileSystem
 
 from .clock import Clock, Pause
+from .faulty_bus import FaultyBus
 from .link import Link
 from .oracle import ROOT, Oracle, Violation
+from .owners import PREFIX, Owners, SimulatedTenure
 
-PREFIX = "sim"
 EPOCH_SECONDS = 1_700_000_000.0
 Roles = Callable[[str, DocumentId], Access]
 
 
 async def _sleep(seconds: float) -> None:
     await Pause(seconds)
+
+
+class _Future:
+    """Stands for an `asyncio.Future` of the worker."""
+
+    def __init__(self) -> None:
+        self._is_done = False
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, _: None) -> None:
+        self._is_done = True
+
+    def __await__(self) -> Generator[float, None, None]:
+        while not self._is_done:
+            yield 0.01
 
 
 @dataclass(frozen=True)
@@ -78,8 +98,13 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
         document, faults = load(blobs, sidecar)
         return cast(EngineDocument, WatchedDocument(document, engines)), faults
 
-    worker.asyncio = SimpleNamespace(Event=asyncio.Event, sleep=_sleep)
-    worker.time = SimpleNamespace(
+    loop = SimpleNamespace(create_future=_Future)
+    worker.asyncio = SimpleNamespace(
+        Event=asyncio.Event, sleep=_sleep, get_running_loop=lambda: loop
+    )
+    router = cast(Any, router_module)
+    real_time = router.time
+    router.time = worker.time = SimpleNamespace(
         time=lambda: EPOCH_SECONDS + clock.now, monotonic=lambda: clock.now
     )
     worker.load_document = load_watched
@@ -91,6 +116,7 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
         yield
     finally:
         worker.asyncio, worker.time, worker.load_document = real
+        router.time = real_time
         compaction.LEAST_INCREMENTAL_BYTES, compaction.MAX_CHEAP_FILES = limits
 
 
@@ -171,9 +197,10 @@ class WatchedFactory(NativeFactory):
 class SlowStore:
     """The store; a commit takes simulated time before it is durable and before that is known."""
 
-    def __init__(self, store: Store, random: Random, slowness: float, oracle: Oracle) -> None:
-        self._store, self._random, self._slowness = store, random, slowness
-        self._oracle = oracle
+    def __init__(self, server: "Server", worker: "SimulatedWorker") -> None:
+        self._store, self._random, self._oracle = server.store, server.random, server.oracle
+        self._slowness = server.plan.commit_seconds
+        self._owners, self._worker = server.owners, worker
 
     def load(self, document_id: DocumentId) -> LoadedDocument:
         loaded = self._store.load(document_id)
@@ -186,50 +213,103 @@ class SlowStore:
     async def commit(self, batch: WalBatch) -> None:
         await Pause(self._random.random() * self._slowness)
         await self._store.commit(batch)
+        if self._owners is not None:
+            self._owners.committed(self._worker, [item.document_id for item in batch.changes])
         if self._random.random() < 0.3:
             await Pause(self._random.random() * self._slowness)
 
 
 class SimulatedWorker(Worker):
-    """The shipped worker, its loops and threads replaced by calls that are due later."""
+    """The shipped worker, its loops and threads replaced by calls that are due later.
 
-    def __init__(self, server: "Server", gateways: Sequence[str]) -> None:
+    It can die, and be stopped for a while like a process that gets no CPU.
+    """
+
+    def __init__(self, server: "Server", name: str) -> None:
+        self.name = name
+        owners = server.owners
         super().__init__(
             server.bus,
-            cast(
-                Store,
-                SlowStore(server.store, server.random, server.plan.commit_seconds, server.oracle),
-            ),
+            cast(Store, SlowStore(server, self)),
             cast(Metrics, server.metrics),
             WorkerOptions(
                 auto_create=server.plan.auto_create, idle_seconds=server.plan.idle_seconds
             ),
-            incarnation="worker",
+            incarnation=name,
             prefix=PREFIX,
             gateway_stream=lambda name: gateway_stream(PREFIX, name),
+            tenure=None if owners is None else SimulatedTenure(owners, self),
         )
         self._server = server
+        self.is_dead = False
+        self.stopped_at = float("inf")
+        self._held: list[Callable[[], None]] = []
         self._is_due = self.is_stepping = False
         self.in_threads = 0
         self._factory = WatchedFactory(server.engines)
         self._wake = cast(Routine, Hook(self.awaken))
         self._reader.on_ready = self.awaken
-        for number in range(server.store.volume.shard_count):
-            self.open_shard(number, 1)
+        if owners is None:
+            for number in range(server.store.volume.shard_count):
+                self.open_shard(number, 1)
 
     @property
     def shards(self) -> list[Shard]:
         return list(self._shards.values())
 
+    @property
+    def is_running(self) -> bool:
+        return not self.is_dead and self.stopped_at == float("inf")
+
+    def die(self) -> None:
+        self.is_dead = True
+        for stream in self._shards:
+            self._reader.unfollow(stream)
+
+    def stop(self) -> None:
+        self.stopped_at = self._server.clock.now
+
+    def go_on(self) -> None:
+        self.stopped_at = float("inf")
+        held, self._held = self._held, []
+        for call in held:
+            self._server.later(0.0, call)
+
+    def _when_running(self, call: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            if self.is_running:
+                call()
+            elif not self.is_dead:
+                self._held.append(run)
+
+        return run
+
+    def later(self, seconds: float, call: Callable[[], object]) -> None:
+        """As `Clock.later`, while the process lives and is not stopped."""
+        self._server.later(seconds, self._when_running(call))
+
+    def drive(self, coroutine: Coroutine[Any, Any, Any], done: Callable[[], object]) -> None:
+        """As `Clock.drive`, while the process lives and is not stopped."""
+
+        def go() -> None:
+            try:
+                seconds = coroutine.send(None)
+            except StopIteration:
+                done()
+                return
+            self.later(seconds, go)
+
+        go()
+
     def awaken(self) -> None:
         if not self._is_due and not self.is_stepping:
             self._is_due = True
-            self._server.later(self._server.random.random() * 0.01, self._turn)
+            self.later(self._server.random.random() * 0.01, self._turn)
 
     def _turn(self) -> None:
         self._is_due, self.is_stepping = False, True
         self._inbox.extend(self._read_some(self._server.random.choice((1, 300, 1 << 20))))
-        self._server.drive(self._step(self._server.clock.now), self._after_step)
+        self.drive(self._step(self._server.clock.now), self._after_step)
 
     def _read_some(self, max_bytes: int) -> list[Any]:
         return self._reader.take(max_bytes)  # type: ignore[attr-defined,no-any-return]
@@ -251,14 +331,17 @@ class SimulatedWorker(Worker):
             settled = shard.settled()
             for document in shard.documents.values():
                 for waiting in (*document._inbox, *document._in_job):
-                    if waiting.ticket.position <= settled:
+                    if (0, 0) < waiting.ticket.position <= settled:
                         raise Violation("the stream counts as dealt with past an item that waits")
 
     async def _carry_out(self, effects: dict[int, Effects]) -> None:
         oracle, store = self._server.oracle, self._server.store
+        owners = self._server.owners
         for each in effects.values():
             for _, failure in each.failures:
                 raise failure
+            if owners is not None and not owners.holds(self, each.shard):
+                continue
             for items in each.outbound.values():
                 for stamped in items:
                     item = stamped.item
@@ -266,6 +349,7 @@ class SimulatedWorker(Worker):
                         continue
                     name = item.document_id
                     excused = name in oracle.engine_failed or name in oracle.deleting
+                    excused = excused or (owners is not None and name in owners.late)
                     if not excused and store.exists(name):
                         raise Violation(f"{name} is stored and called unavailable")
         await super()._carry_out(effects)
@@ -273,6 +357,7 @@ class SimulatedWorker(Worker):
     def _in_thread(self, pool: object, call: Callable[[Any], Any], document_id: DocumentId) -> None:
         server = self._server
         engine = self._engine_in_job(document_id)
+        shard = self._shard(document_id) if document_id else None
         if engine is not None:
             engine.has_job = True
         before, after = (server.random.random() * server.plan.thread_seconds for _ in range(2))
@@ -281,23 +366,23 @@ class SimulatedWorker(Worker):
         def run() -> None:
             if server.is_in_checkpoint and call == self._delete:
                 # It would wait for a document's lock, and there is one thread only.
-                server.later(0.01, run)
+                self.later(0.01, run)
                 return
             if engine is not None:
                 engine.has_job = False
             result = call(document_id)
             if engine is not None:
                 engine.has_job = True
-            server.later(after, lambda: finished(result))
+            self.later(after, lambda: finished(result))
 
         def finished(result: Any) -> None:
             if engine is not None:
                 engine.has_job = False
             self.in_threads -= 1
-            self._results.append(result)
+            self._results.append(partial(self._give, shard, result))
             self.awaken()
 
-        server.later(before, run)
+        self.later(before, run)
 
     def _engine_in_job(self, document_id: DocumentId) -> WatchedDocument | None:
         if not document_id:
@@ -308,8 +393,9 @@ class SimulatedWorker(Worker):
         return cast(WatchedDocument | None, document._engine)
 
     def tick(self) -> None:
-        self._results.append(self._tick)
-        self.awaken()
+        if self.is_running:
+            self._results.append(self._tick)
+            self.awaken()
 
     def touched(self) -> set[DocumentId]:
         touched, self._touched = self._touched, set()
@@ -434,6 +520,7 @@ class SimulatedGateway(Gateway):
                 check_origin=False,
                 prefix=PREFIX,
                 incarnation=incarnation,
+                hands_over=server.owners is not None,
             ),
         )
         self._asks = cast(asyncio.TaskGroup, SimpleNamespace(create_task=self._in_background))
@@ -477,11 +564,16 @@ class SimulatedGateway(Gateway):
             self._life.later(self._life.random.random() * 0.003, self._append_all)
 
     def _append_all(self) -> None:
-        self._appends = False
-        for shard in list(self._router._dirty):
-            self._life.drive(self._router._append(shard), lambda: None)
-        if self._router._dirty:
-            self._append_soon()
+        async def append_each() -> None:
+            for shard in list(self._router._dirty):
+                await self._router._append(shard)
+
+        def done() -> None:
+            self._appends = False
+            if self._router._dirty:
+                self._append_soon()
+
+        self._life.drive(append_each(), done)
 
     def _read_soon(self) -> None:
         if not self._reads:
@@ -499,6 +591,8 @@ class SimulatedGateway(Gateway):
         return not (self._router._dirty or self._reads or self._router._reader._queue)  # type: ignore[attr-defined]
 
     def tick(self) -> None:
+        if self._options.hands_over:
+            self._router.nudge(self._now())
         for connection in list(self._connections.values()):
             self._look_after(connection, self._now())
 
@@ -532,7 +626,9 @@ class Server:
         roles: Roles,
         engines: Engines,
         frame_leaves: Callable[["Server", SimulatedConnection, bytes], None],
+        say: Callable[..., None],
     ) -> None:
+        self.say = say
         self.clock, self.random, self.oracle, self.plan = clock, random, oracle, plan
         self.roles, self.engines = roles, engines
         self._frame_leaves = frame_leaves
@@ -549,10 +645,29 @@ class Server:
             segment_bytes=plan.segment_bytes,
             new_uuid=lambda: uuid.UUID(int=random.getrandbits(128), version=4),
         )
-        self.bus = MemoryBus(plan.stream_bytes, packs=True)
-        names = [f"gateway{number}" for number in range(plan.gateways)]
+        self.bus: Any = MemoryBus(plan.stream_bytes, packs=True)
+        self.workers: list[SimulatedWorker] = []
+        self.owners = owners = Owners(self) if plan.owners else None
+        if owners is None:
+            names = [f"gateway{number}" for number in range(plan.gateways)]
+        else:
+            self.bus = FaultyBus(self.bus, random)
+            names = [owners.next_name("gateway") for _ in range(plan.gateways)]
+            owners.gateways.update(names)
         self.gateways = [SimulatedGateway(self, name) for name in names]
-        self.worker = SimulatedWorker(self, names)
+        for _ in range(max(1, plan.owners)):
+            self.start_worker()
+        if owners is not None:
+            owners.tick()
+
+    def start_worker(self) -> None:
+        name = "worker" if self.owners is None else self.owners.next_name("worker")
+        self.workers.append(SimulatedWorker(self, name))
+
+    @property
+    def worker(self) -> SimulatedWorker | None:
+        """One that runs, for what any of them can do."""
+        return next((worker for worker in self.workers if worker.is_running), None)
 
     def later(self, seconds: float, call: Callable[[], object]) -> None:
         """As `Clock.later`, for as long as the process lives."""
@@ -573,7 +688,10 @@ class Server:
 
     def tick(self) -> None:
         if self.is_alive:
-            self.worker.tick()
+            for worker in self.workers:
+                worker.tick()
+            if self.owners is not None:
+                self.owners.tick()
             for gateway in self.gateways:
                 gateway.tick()
 
@@ -585,7 +703,8 @@ class Server:
         ]
 
     def is_idle(self) -> bool:
-        return self.worker.is_idle() and all(gateway.is_idle() for gateway in self.gateways)
+        alive = [worker for worker in self.workers if not worker.is_dead]
+        return all(each.is_idle() for each in (*alive, *self.gateways))
 
     def die(self) -> None:
         """The process is gone, with everything in its memory."""

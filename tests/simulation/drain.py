@@ -11,6 +11,7 @@ from amsync.errors import DocumentDeleted
 from amsync.ids import DocumentId
 from amsync.protocol.access import Access
 from amsync.worker.engine import load_document
+from amsync.worker.shard import Shard
 
 from .client import Client, Copy
 from .cluster import Server
@@ -39,6 +40,7 @@ class Drain:
                 if self.network.roles[pair] != access:
                     self.network.set_role(*pair, access)
         if self.network.server is not None:
+            self._calm(self.network.server)
             for gateway in self.network.server.gateways:
                 gateway.refresh_access()
         for client in self.clients:
@@ -51,13 +53,11 @@ class Drain:
         self.network.run_until(self.network.clock.now + 31.0)
         self.network.say("-- one more edit each")
         before = self.oracle.frames
-        for client in self.clients:
-            for document_id, copy in client.copies.items():
-                if copy.replica.heads():
-                    self.network.edit(client, document_id)
+        self._edit_all()
         self._quiet(5.0)
         self._bounded("one more edit each", before)
         self._check("after one more edit", set())
+        self._take_over_all()
 
         self.network.say("-- reconnect")
         before = self.oracle.frames
@@ -75,6 +75,36 @@ class Drain:
         self._quiet(8.0)
         self._check("after a restart", set())
 
+    def _calm(self, server: Server) -> None:
+        """End what the seed does to the bus and to workers."""
+        if server.owners is not None:
+            server.bus.to_lose = server.bus.to_fail = 0
+        for worker in server.workers:
+            worker.go_on()
+
+    def _take_over_all(self) -> None:
+        server = self.network.server
+        if server is None or server.owners is None:
+            return
+        self.network.say("-- take-over of all")
+        before = self.oracle.frames
+        for number, (worker, _) in list(server.owners.leases.items()):
+            server.owners.hand_over(worker, number)
+        self._edit_all()
+        self._quiet(8.0)
+        server.workers[-1].die()
+        server.start_worker()
+        self._edit_all()
+        self._quiet(8.0)
+        self._bounded("two take-overs of all", before, 2)
+        self._check("after two take-overs", set())
+
+    def _edit_all(self) -> None:
+        for client in self.clients:
+            for document_id, copy in client.copies.items():
+                if copy.replica.heads():
+                    self.network.edit(client, document_id)
+
     def _quiet(self, seconds: float) -> None:
         """Let time pass until nothing happens any more."""
         for _ in range(20):
@@ -82,6 +112,7 @@ class Drain:
             self.network.run_until(self.network.clock.now + seconds)
             joined = all(client.is_joined for client in self.clients)
             idle = self.network.server is not None and self._idle_soon(self.network.server)
+            idle = idle and self._all_is_dealt_with()
             if joined and idle and self.oracle.frames == before:
                 break
             seconds = 3.0
@@ -92,7 +123,7 @@ class Drain:
         live = {
             (gateway.name, number) for gateway in server.gateways for number in gateway._connections
         }
-        for shard in server.worker.shards:
+        for shard in self._shards(server):
             if not shard.connections.keys() <= live:
                 raise Violation(f"shard {shard.number} remembers connections that have ended")
             for document in shard.documents.values():
@@ -104,6 +135,24 @@ class Drain:
             if stream.entries:
                 raise Violation(f"{len(stream.entries)} entries of {name} are never trimmed")
 
+    def _all_is_dealt_with(self) -> bool:
+        """No connection's input counts against it any more."""
+        assert self.network.server is not None
+        routers = [gateway._router for gateway in self.network.server.gateways]
+        return not any(o.in_flight for router in routers for o in router._shards.values())
+
+    def _shards(self, server: Server) -> list[Shard]:
+        """All shards, each of one owner."""
+        workers = [worker for worker in server.workers if not worker.is_dead]
+        shards = [shard for worker in workers for shard in worker.shards]
+        if sorted(shard.number for shard in shards) != list(range(self.plan.shard_count)):
+            raise Violation(f"shards {sorted(shard.number for shard in shards)} have an owner")
+        for shard in shards:
+            arrivals = shard._arrivals
+            if arrivals is not None and any(s.early for s in arrivals._gateways.values()):
+                raise Violation(f"shard {shard.number} waits for a hand-over")
+        return shards
+
     def _idle_soon(self, server: Server) -> bool:
         """Whether the server does nothing, but for the second's tick."""
         for _ in range(5):
@@ -112,9 +161,9 @@ class Drain:
             self.network.run_until(self.network.clock.now + 0.01)
         return False
 
-    def _bounded(self, what: str, before: int) -> None:
+    def _bounded(self, what: str, before: int, times: int = 1) -> None:
         pairs = sum(len(client.copies) for client in self.clients)
-        bound = 4 * len(self.clients) + MESSAGES_PER_PAIR * pairs
+        bound = times * (4 * len(self.clients) + MESSAGES_PER_PAIR * pairs)
         if self.oracle.frames - before > bound:
             raise Violation(f"{self.oracle.frames - before} frames for {what}, allowed {bound}")
 

@@ -13,8 +13,9 @@ from amsync.protocol.access import Access
 from amsync.protocol.envelope import Reply
 
 from .client import Client
-from .cluster import Server
+from .cluster import Server, SimulatedWorker
 from .oracle import hashes_of
+from .owners import Owners
 
 if TYPE_CHECKING:
     from .network import Network
@@ -57,8 +58,76 @@ class Happenings:
             (self._engine_fault, 1.5 * plan.has_engine_faults),
             (self._delete, 0.7 * plan.has_deletions),
             (self._call, 2 * plan.has_calls),
+            *((call, weight) for call, weight in self._of_cluster() if plan.owners),
         ]
         return [call for call, _ in table], [weight for _, weight in table]
+
+    def _of_cluster(self) -> list[tuple[Callable[[], None], float]]:
+        return [
+            (self._kill_worker, 2),
+            (self._stop_worker, 2),
+            (self._hand_over, 2),
+            (self._lose_entries, 2),
+            (self._fail_appends, 1),
+            (self._lose_bus, 0.5),
+            (self._forget_gateway, 0.7),
+        ]
+
+    def _cluster(self) -> tuple[Server, Owners] | None:
+        server = self.network.server
+        if server is None or server.is_stopping or server.owners is None:
+            return None
+        return server, server.owners
+
+    def _some_worker(self) -> SimulatedWorker | None:
+        known = self._cluster()
+        running = known[1].running() if known is not None else []
+        return self.random.choice(running) if running else None
+
+    def _kill_worker(self) -> None:
+        worker, server = self._some_worker(), self.network.server
+        if worker is not None and server is not None:
+            self.network.say(worker.name, "is killed")
+            worker.die()
+            server.later(self.random.random() * 3.0, server.start_worker)
+
+    def _stop_worker(self) -> None:
+        worker, server = self._some_worker(), self.network.server
+        if worker is not None and server is not None:
+            self.network.say(worker.name, "is stopped")
+            worker.stop()
+            server.later(self.random.choice((0.5, 3.0, 8.0)), worker.go_on)
+
+    def _hand_over(self) -> None:
+        worker, known = self._some_worker(), self._cluster()
+        if worker is not None and known is not None and worker.shards:
+            shard = self.random.choice(worker.shards)
+            self.network.say(worker.name, "hands over", shard.number)
+            known[1].hand_over(worker, shard.number)
+
+    def _lose_entries(self) -> None:
+        known = self._cluster()
+        if known is not None:
+            self.network.say("entries are lost")
+            known[0].bus.to_lose += self.random.randint(1, 3)
+
+    def _fail_appends(self) -> None:
+        known = self._cluster()
+        if known is not None:
+            known[0].bus.to_fail += self.random.randint(1, 4)
+
+    def _lose_bus(self) -> None:
+        known = self._cluster()
+        if known is not None:
+            self.network.say("the bus is emptied")
+            known[1].lose_bus()
+
+    def _forget_gateway(self) -> None:
+        known = self._cluster()
+        if known is not None:
+            gateway = self.random.choice(known[0].gateways)
+            self.network.say(gateway.name, "is taken for dead")
+            known[1].forget_gateway(gateway)
 
     def _pair(self) -> tuple[Client, DocumentId]:
         return self.random.choice(self.clients), self.random.choice(self.documents)
@@ -137,7 +206,8 @@ class Happenings:
     def _checkpoint(self) -> None:
         """Checkpoint and compact; commits and loads go on between its file operations."""
         server = self.network.server
-        if server is None or server.is_stopping:
+        worker = server.worker if server is not None else None
+        if server is None or server.is_stopping or worker is None:
             return
         self.network.say("checkpoint")
         real = self.files.fault
@@ -155,13 +225,13 @@ class Happenings:
         self.files.fault = between
         server.is_in_checkpoint = True
         try:
-            server.worker._checkpoint(server.worker.touched())
+            worker._checkpoint(worker.touched())
         finally:
             server.is_in_checkpoint = False
             if self.files.fault is between:
                 self.files.fault = real
-        if server.worker.has_input():  # what compaction made is for open documents
-            server.worker.awaken()
+        if worker.has_input():  # what compaction made is for open documents
+            worker.awaken()
 
     def _load_some(self, server: Server) -> None:
         document_id = self.random.choice(self.documents)

@@ -36,6 +36,8 @@ class Network:
         self.files = MemoryFileSystem()
         self.files.put(Path("/other"), b"")
         self.oracle = Oracle(self.files)
+        if self.plan.owners:
+            self.oracle.allowed_events.add("items_of_old_epochs")
         self.documents = [
             DocumentId(base58check_encode(random.randbytes(16))) for _ in range(self.plan.documents)
         ]
@@ -87,6 +89,7 @@ class Network:
                 lambda peer_id, document_id: self.roles[peer_id, document_id],
                 self.engines,
                 self._frame_leaves,
+                self.say,
             )
         except MachineDown:
             self._power_returns()

@@ -89,6 +89,7 @@ class Oracle:
     """Everything that was promised in one run.
 
     `deleting`: documents whose deletion was asked for; `deleted`: and acknowledged.
+    `allowed_events`: bad ones that belong to this kind of network.
     """
 
     def __init__(self, files: MemoryFileSystem) -> None:
@@ -100,6 +101,7 @@ class Oracle:
         self.deleted: set[DocumentId] = set()
         self.deleting: set[DocumentId] = set()
         self.frames = 0
+        self.allowed_events: set[str] = set()
         self.engine_failed: set[DocumentId] = set()
         self.events: Counter[tuple[str, str]] = Counter()
         self._heard: set[tuple[str, str, str, int]] = set()
@@ -185,5 +187,7 @@ class Oracle:
         self.events[event, label] += 1
         if event == "refusals" and label not in ALLOWED_REFUSALS:
             raise Violation(f"refused: {label}")
-        if event in BAD_EVENTS and not (self.engine_failed and event == "silenced_messages"):
+        if event in BAD_EVENTS - self.allowed_events and not (
+            self.engine_failed and event == "silenced_messages"
+        ):
             raise Violation(f"not provoked: {event} {label}")

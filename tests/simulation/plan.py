@@ -6,7 +6,10 @@ from random import Random
 
 @dataclass(frozen=True)
 class Plan:
-    """What kind of network a seed makes."""
+    """What kind of network a seed makes.
+
+    `owners`: workers among which shards change hands; 0 for a server that owns them all.
+    """
 
     clients: int
     documents: int
@@ -31,6 +34,7 @@ class Plan:
     has_engine_faults: bool
     has_deletions: bool
     has_calls: bool
+    owners: int
 
 
 def make_plan(random: Random) -> Plan:
@@ -61,4 +65,5 @@ def make_plan(random: Random) -> Plan:
         has_engine_faults=chance(0.15),
         has_deletions=chance(0.1),
         has_calls=chance(0.3),
+        owners=random.choice((2, 3)) if chance(0.3) else 0,
     )
