@@ -6,6 +6,7 @@ a newer server of the same layout version stays readable.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -15,6 +16,9 @@ from amsync.ids import DocumentId, parse_document_id
 from amsync.values import cheap
 
 BUFFER_BYTES = 4 * 1024
+
+KNOWN_IDS = 65_536
+"""Ids that need not be parsed again: that is half of reading a log of small changes."""
 
 
 @cheap
@@ -161,6 +165,7 @@ def decode_batch(payload: bytes) -> WalBatch:
         raise StorageError(f"WAL record is not a batch: {type(error).__name__}") from error
 
 
+@lru_cache(maxsize=KNOWN_IDS)
 def _document_id(text: object) -> DocumentId:
     if not isinstance(text, str):
         raise TypeError("document id is not text")
@@ -168,6 +173,6 @@ def _document_id(text: object) -> DocumentId:
 
 
 def _chunks(items: object) -> tuple[bytes, ...]:
-    if not isinstance(items, list) or not all(isinstance(item, bytes) for item in items):
+    if not isinstance(items, list) or not {bytes}.issuperset(map(type, items)):
         raise TypeError("chunks are not a list of bytes")
     return tuple(items)

@@ -67,7 +67,8 @@ class WalTail:
             for batch in batches:
                 for item in batch.changes:
                     chunks = segment.chunks.setdefault(item.document_id, [])
-                    chunks.extend((item.epoch, chunk) for chunk in item.chunks)
+                    epoch = item.epoch
+                    chunks.extend([(epoch, chunk) for chunk in item.chunks])
                 segment.positions.update(batch.positions)
                 segment.deleted.update(item.document_id for item in batch.tombstones)
                 size = batch.size_bytes + RECORD_BYTES * (1 + batch.item_count)

@@ -259,6 +259,7 @@ class Takeover:
             for shard in index.ends:
                 if shard not in marks:
                     marks[shard] = self._marks.read_shard(shard)
+                    self._compare(shard, marks[shard])
             if not all(
                 _place(path, end) <= marks[shard].covered.get(path.parent.name, (0, 0))
                 for shard, end in index.ends.items()
@@ -269,6 +270,12 @@ class Takeover:
             else:
                 self._volume.durable.remove([path])
             del self._index[path]
+
+    def _compare(self, shard: int, mark: Mark) -> None:
+        # Somebody who did not see our mark yet may have written an older one over it.
+        with self._lock:
+            if shard in self._settled:
+                self._written[shard] = dict(mark.covered)
 
     def _still(self, look: _Look) -> list[int]:
         return [shard for shard, epoch in look.shards.items() if self._owned.get(shard) == epoch]
