@@ -377,8 +377,13 @@ class Worker:
             epoch = self._tenure.cluster_epoch
             for number, position in settled.items():
                 if position > self._durable.get(number, START):
-                    sequences = dict(self._by_number[number].settled_sequences)
-                    positions[number] = Durable(epoch, "{}-{}".format(*position), sequences)
+                    shard = self._by_number[number]
+                    positions[number] = Durable(
+                        epoch,
+                        "{}-{}".format(*position),
+                        dict(shard.settled_sequences),
+                        shard.epoch,
+                    )
         saved, self._saved = self._saved, []
         if changes or positions:
             error = await self._commit(WalBatch(changes=changes, positions=positions))
