@@ -12,19 +12,26 @@ from typing import Any
 
 import pytest
 
+from interop.clustered import ClusterServer
 from interop.driver import DRIVER, Driver
 from interop.samod import PROGRAM, SamodDriver
 from interop.servers import AmsyncServer, ReferenceServer, Server, ServerOptions
 
 StartServer = Callable[..., Server]
 
+_KINDS: dict[str, Callable[[Path, Path, ServerOptions], Server]] = {
+    "amsync": AmsyncServer,
+    "cluster": ClusterServer,
+    "js": ReferenceServer,
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--against",
-        choices=["amsync", "js"],
+        choices=["amsync", "cluster", "js"],
         default="amsync",
-        help="the server that the interop tests use: ours, or automerge-repo's own",
+        help="the server that the interop tests use: ours, a cluster of ours, or automerge-repo's",
     )
 
 
@@ -60,7 +67,7 @@ def _logs(arguments: dict[str, Any]) -> list[tuple[str, Path]]:
 
 @pytest.fixture(scope="session")
 def against(request: pytest.FixtureRequest) -> str:
-    """The kind of server under test: "amsync" or "js"."""
+    """The kind of server under test: "amsync", "cluster" or "js"."""
     kind: str = request.config.getoption("--against", default="amsync")
     return kind
 
@@ -130,14 +137,16 @@ class ServerStarter:
         number = len(self.started)
         data_dir = data_dir or self._directory / f"data-{number}"
         log = self._directory / f"server-{number}.log"
-        make = AmsyncServer if self._kind == "amsync" else ReferenceServer
+        make = _KINDS[self._kind]
         server: Server = make(data_dir, log, ServerOptions(**options))
         self.started.append(server)
         return server
 
     def close(self) -> None:
         for server in self.started:
-            if server.running():
+            if isinstance(server, ClusterServer):
+                server.close()
+            elif server.running():
                 server.kill9()
 
 
