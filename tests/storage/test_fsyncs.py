@@ -24,7 +24,8 @@ from support.memfs import KEEP_EVERYTHING, KEEP_NOTHING, MemoryFileSystem
 
 from . import test_crash
 from .conftest import ROOT
-from .shapes import document
+from .shapes import bodies, document
+from .workers import DOCUMENTS, SHARDS, Workers
 
 SOURCES = Path(amsync.storage.__file__).parent
 
@@ -208,6 +209,21 @@ def real_files_are_given_to_the_kernel() -> None:
         assert was_synced(folder / "lock")
 
 
+def what_a_worker_shows_of_a_killed_one_outlives_a_power_failure() -> None:
+    for operations in range(8):
+        workers = Workers()
+        workers.open("a")
+        workers.open("b")
+        workers.take_over("a", list(range(SHARDS)))
+        workers.doom("a", operations)
+        for _ in range(2):
+            workers.commit(DOCUMENTS[0])
+        workers.take_over("b", list(range(SHARDS)))
+        workers.acknowledged[DOCUMENTS[0]] = bodies(workers.alive["b"], DOCUMENTS[0])
+        workers.power_fails(KEEP_NOTHING)
+        workers.check_alone()
+
+
 SCENARIOS: list[Callable[[], None]] = [
     real_files_are_given_to_the_kernel,
     the_self_test_finds_a_file_system_without_fsync,
@@ -215,6 +231,7 @@ SCENARIOS: list[Callable[[], None]] = [
     a_new_data_directory_outlives_a_power_failure,
     what_was_deleted_stays_away_after_a_power_failure,
     power_fails_at_every_boundary,
+    what_a_worker_shows_of_a_killed_one_outlives_a_power_failure,
     a_killed_process_and_then_a_power_failure,
 ]
 
