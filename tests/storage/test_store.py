@@ -454,3 +454,21 @@ def test_an_empty_batch_is_fine(open_memory: OpenStore) -> None:
     commit(store, WalBatch())
 
     assert store.list_ids() == []
+
+
+def test_a_document_that_can_not_be_written_at_the_end_stays_in_the_log(
+    memory: MemoryFileSystem, open_memory: OpenStore
+) -> None:
+    store = open_memory()
+    commit(store, changes({ONE: [b"a"], TWO: [b"b"]}))
+    folder = ROOT / ONE[:2] / ONE[2:]
+    memory.fault = lambda _, path: errno.EIO if path.is_relative_to(folder) else None
+
+    with pytest.raises(StorageError, match="not all documents"):
+        store.close()
+    memory.fault = None
+
+    store = open_memory()
+    assert bodies(store, ONE) == {b"a"}
+    assert bodies(store, TWO) == {b"b"}
+    store.close()

@@ -422,6 +422,11 @@ class Store:
             if self.volume.hold is not None:
                 with self._checkpoint_lock:
                     self._checkpoint()
+                    if self._tail.size_bytes:
+                        raise StorageError(
+                            "not all documents could be written into their folders; see what was "
+                            "found. They stay in the WAL, and the next start takes them from there"
+                        )
                     self._checkpointer.remove_wal(self._own)
         finally:
             # Whoever is in the middle of a compaction ends it before another server may open.
