@@ -21,6 +21,7 @@ from amsync.protocol.envelope import (
     SyncOut,
     UnavailableOut,
 )
+from amsync.worker.arrivals import Arrivals
 from amsync.worker.engine import NativeFactory, load_document
 from amsync.worker.ports import Effects, EngineFactory
 from amsync.worker.shard import Shard
@@ -37,6 +38,7 @@ class Net:
         disk_is_full: Commits fail, as they do for the worker.
         hold_loads, hold_jobs: Keep loads and jobs back until `release`.
         published: All items that were sent to gateways, with the gateway.
+        sequences: Of each gateway's last entry, where shards change hands.
     """
 
     def __init__(
@@ -46,14 +48,19 @@ class Net:
         factory: EngineFactory | None = None,
         number: int = 0,
         shard_count: int = 1,
+        epoch: int = 1,
+        arrivals: Arrivals | None = None,
     ) -> None:
+        self.epoch, self.has_arrivals = epoch, arrivals is not None
+        self.sequences = arrivals.sequences() if arrivals is not None else {}
         self.shard = Shard(
             number,
-            1,
+            epoch,
             factory or NativeFactory(),
             shard_count=shard_count,
             auto_create=auto_create,
             wall_ms=1_000_000,
+            arrivals=arrivals,
         )
         self.now = 100.0
         self.position = 0
@@ -80,10 +87,15 @@ class Net:
             client.say()
         self.settle()
 
-    def give(self, *items: Inbound, gateway: str = GATEWAY) -> list[Outbound]:
+    def give(
+        self, *items: Inbound, gateway: str = GATEWAY, sequence: int | None = None
+    ) -> list[Outbound]:
         """Put one entry into the shard's stream; returns what was published of it."""
         self.position += 1
-        entry = Entry(gateway, self.position, 0.0, list(items), 0)
+        if self.has_arrivals:
+            sequence = sequence or self.sequences.get(gateway, 0) + 1
+            self.sequences[gateway] = max(sequence, self.sequences.get(gateway, 0))
+        entry = Entry(gateway, sequence or self.position, 0.0, list(items), 0)
         return self.step(
             lambda effects: self.shard.take((0, self.position), entry, effects, self.now)
         )
@@ -146,7 +158,7 @@ class Net:
         self.counts += effects.counts
         for gateway, items in effects.outbound.items():
             for stamped in items:
-                assert (stamped.shard, stamped.epoch) == (self.shard.number, 1)
+                assert (stamped.shard, stamped.epoch) == (self.shard.number, self.epoch)
                 self.published.append((gateway, stamped.item))
                 self._deliver(gateway, stamped.item)
         for document_id in effects.loads:
