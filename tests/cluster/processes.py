@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from support.closing import Closing
 from support.program import Program, run_to_end
 from support.redisserver import RedisServer
 
+AMSYNC = ("-m", "amsync")
 START_SECONDS = 60.0
 READY_SECONDS = 60.0
 
@@ -33,11 +34,18 @@ class Process(Program):
         log_path: What it says on standard error.
     """
 
-    def __init__(self, kind: str, log_path: Path, *arguments: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        log_path: Path,
+        *arguments: str,
+        program: Sequence[str] = AMSYNC,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.kind, self.log_path = kind, log_path
         self._stderr = log_path.open("ab")
         lines: queue.Queue[str] = queue.Queue()
-        command = [sys.executable, "-m", "amsync", kind, *arguments, "--admin-port", "0"]
+        command = [*prefix, sys.executable, *program, kind, *arguments, "--admin-port", "0"]
         super().__init__(command, lines.put, stderr=self._stderr, environment=environment())
         self.greeting = ""
         self._lines = lines
@@ -63,6 +71,11 @@ class Process(Program):
     def url(self) -> str:
         """Of a gateway, for clients."""
         return self._word("ws")
+
+    @property
+    def worker_id(self) -> str:
+        """Of a worker: how it greets, the first letters of its incarnation."""
+        return self.greeting.split()[3]
 
     @property
     def admin(self) -> str:
@@ -94,9 +107,14 @@ class Process(Program):
 class ClusterProcesses(Closing):
     """See the module's text.
 
+    Args of the constructor:
+        redis: An already running one; else one is started.
+        redis_url: How processes reach it, if not at its own URL.
+        worker_program: What a worker runs instead of `-m amsync`.
+        prefix: Of every command, as to have a file system of their own.
+
     Attributes:
         directory: For logs; `data` in it is the volume.
-        redis: The Redis, if it is ours.
     """
 
     def __init__(
@@ -109,9 +127,13 @@ class ClusterProcesses(Closing):
         redis_url: str | None = None,
         worker_options: tuple[str, ...] = (),
         gateway_options: tuple[str, ...] = (),
+        data: Path | None = None,
+        prefix: Sequence[str] = (),
+        worker_program: Sequence[str] = AMSYNC,
     ) -> None:
         self._exit = ExitStack()
-        self.directory, self.data = directory, directory / "data"
+        self.directory, self.data = directory, data or directory / "data"
+        self.prefix, self.worker_program = prefix, worker_program
         self.redis = redis or self._exit.enter_context(RedisServer(persists=True))
         self.redis_url = redis_url or self.redis.url
         self.worker_options, self.gateway_options = worker_options, gateway_options
@@ -128,30 +150,35 @@ class ClusterProcesses(Closing):
             self.close()
             raise
 
-    def _begin_worker(self, *options: str) -> Process:
+    def _begin_worker(self, *options: str, program: Sequence[str] | None = None) -> Process:
+        program = program or self.worker_program
         arguments = ("--redis", self.redis_url, "--data-dir", str(self.data))
-        worker = self._begin("worker", *arguments, *self.worker_options, *options)
+        worker = self._begin("worker", *arguments, *self.worker_options, *options, program=program)
         self.workers.append(worker)
         return worker
 
-    def _begin_gateway(self, *options: str) -> Process:
-        arguments = ("--redis", self.redis_url, "--port", "0")
+    def _begin_gateway(self, *options: str, port: int = 0) -> Process:
+        arguments = ("--redis", self.redis_url, "--port", str(port))
         gateway = self._begin("gateway", *arguments, *self.gateway_options, *options)
         self.gateways.append(gateway)
         return gateway
 
-    def _begin(self, kind: str, *arguments: str) -> Process:
+    def _begin(self, kind: str, *arguments: str, program: Sequence[str] = AMSYNC) -> Process:
         self._count += 1
         log_path = self.directory / f"{kind}-{self._count}.log"
-        return self._exit.enter_context(Process(kind, log_path, *arguments))
+        return self._exit.enter_context(
+            Process(kind, log_path, *arguments, program=program, prefix=self.prefix)
+        )
 
-    def add_worker(self, *options: str) -> Process:
-        worker = self._begin_worker(*options)
+    def add_worker(self, *options: str, program: Sequence[str] | None = None) -> Process:
+        """Start one more; returns when it has greeted."""
+        worker = self._begin_worker(*options, program=program)
         worker.wait_up()
         return worker
 
-    def add_gateway(self, *options: str) -> Process:
-        gateway = self._begin_gateway(*options)
+    def add_gateway(self, *options: str, port: int = 0) -> Process:
+        """Start one more; returns when it has greeted."""
+        gateway = self._begin_gateway(*options, port=port)
         gateway.wait_up()
         return gateway
 
@@ -195,7 +222,7 @@ class ClusterProcesses(Closing):
     def worker_of(self, shard: int) -> Process:
         """The process that owns a shard."""
         owner = self.owner_of(shard)
-        return next(w for w in self.workers if f"worker {owner[:8]}" in w.greeting)
+        return next(worker for worker in self.workers if worker.worker_id == owner[:8])
 
     def close(self) -> None:
         """Kill all that still runs."""
