@@ -113,7 +113,7 @@ class Router:
         self._streams: dict[int, str] = {}
         self._wake = Routine(turns, self._append_all)
         self._flushed = asyncio.Event()
-        self._is_waiting = False
+        self._is_waiting = self._is_refused = False
         self._reading = Routine(turns, self._read)
         self._reader = bus.reader()
         self._reader.on_ready = self._reading.set
@@ -191,8 +191,9 @@ class Router:
         except BusError as error:
             # It is tried again, under its sequence: nobody knows whether it was appended.
             if not isinstance(error, BusFull):
-                self._metrics.count("appends_repeated", "inbound")
+                self._refused(error)
             return False
+        self._is_refused = False
         if outgoing.packed is not packed:  # we became another one meanwhile
             return True
         outgoing.packed = None
@@ -204,6 +205,12 @@ class Router:
         else:
             self._dirty.discard(shard)
         return True
+
+    def _refused(self, error: BusError) -> None:
+        self._metrics.count("appends_repeated", "inbound")
+        if not self._is_refused and self._bus.is_connected:
+            log.error("the bus takes no entry; tried again", extra={"error": str(error)})
+            self._is_refused = True
 
     def _pack(self, outgoing: _Outgoing) -> tuple[Entry, Sizes]:
         items, sizes = outgoing.items, outgoing.sizes

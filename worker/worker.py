@@ -26,7 +26,6 @@ from amsync.bus import Bus, Position, StreamEntry, shard_stream
 from amsync.bus.port import START
 from amsync.errors import (
     BusError,
-    BusFull,
     DocumentDeleted,
     StorageBehind,
     StorageError,
@@ -35,13 +34,14 @@ from amsync.errors import (
 )
 from amsync.ids import DocumentId, shard_of
 from amsync.metrics import Metrics
-from amsync.protocol.envelope import ITEM_BYTES, Entry, Owned, Progress, Stamped, unpack_inbound
+from amsync.protocol.envelope import unpack_inbound
 from amsync.storage import RESCAN_SECONDS, DocumentChunks, Snapshot, Store, WalBatch
 from amsync.storage import Position as Durable
 from amsync.turns import Routine, Turns
 from amsync.worker.arrivals import Arrivals
 from amsync.worker.engine import NativeFactory, load_document
 from amsync.worker.ports import Effects, EngineDocument, EngineRefused, Tenure
+from amsync.worker.publisher import Publisher
 from amsync.worker.shard import Shard
 
 log = logging.getLogger("amsync.worker")
@@ -50,8 +50,6 @@ STEP_BYTES = 64 * 1024
 """Input of one step; small, so that a burst of one client leaves turns to the others."""
 
 STEP_SECONDS = 0.02
-ENTRY_BYTES = 8 * 1024 * 1024
-PROGRESS_BYTES = 64 * 1024
 TICK_SECONDS = 1.0
 PROBE_SECONDS = (0.1, 5.0)
 """After a failed commit it is tried out whether writing works again: first after, at most every."""
@@ -69,16 +67,8 @@ SIDECAR_SECONDS = 2.0
 """A checkpoint or a stop is not held up by them for longer; those that are left are made later."""
 
 BEHIND_SECONDS = 0.1
-FULL_STREAM_WAIT_SECONDS = 0.02
-FULL_STREAM_SECONDS = 1.0
-"""A gateway whose stream stays full for longer loses what is for it, and has to ask again."""
-
-BUS_AWAY_SECONDS = 0.05
 TRIM_BYTES = 256 * 1024
 """Input that is durable and still in its streams; what is below waits for the next tick."""
-
-EVERY_SHARD = -1
-"""In place of a shard's number, of what is said of no shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +114,18 @@ class Worker:
     ) -> None:
         self._bus, self._store, self._metrics, self._options = bus, store, metrics, options
         self._tenure = tenure
-        self._incarnation, self._prefix = incarnation, prefix
-        self._gateway_stream = gateway_stream
+        self._prefix = prefix
         self._factory = NativeFactory()
         self._shards: dict[str, Shard] = {}
         self._by_number: dict[int, Shard] = {}
+        self._publisher = Publisher(
+            bus,
+            metrics,
+            self._by_number,
+            incarnation=incarnation,
+            stream_of=gateway_stream,
+            gives_up=tenure is not None,
+        )
         self._streams: dict[int, str] = {}
         self._wake = Routine(turns or Turns(), self._work)
         self._reader = bus.reader()
@@ -141,14 +138,10 @@ class Worker:
         self._touched: set[DocumentId] = set()
         self._sidecars: dict[DocumentId, bytes] = {}
         self._sidecar_bytes = 0
-        self._sequences: dict[str, int] = {}
-        self._owed: dict[str, dict[int, int]] = {}
-        self._owed_bytes = 0
         self._settled: dict[int, Position] = {}
         self._durable: dict[int, Position] = {}
         self._untrimmed: dict[int, Position] = {}
         self._untrimmed_bytes = 0
-        self._to_greet: set[str] = set()
         self._saved: list[asyncio.Future[None]] = []
         self._listing = False
         self._list_again = False
@@ -156,7 +149,6 @@ class Worker:
         self._probe_at = self._probe_seconds = 0.0
         self._probe_bytes = 0
         self._resumed_at = float("-inf")
-        self._stalled: set[str] = set()
         self.storage_trouble: StorageError | None = None
 
     def open_shard(
@@ -209,8 +201,7 @@ class Worker:
         self._inbox = deque(entry for entry in self._inbox if entry.stream != stream)
         for known in (self._settled, self._durable, self._untrimmed):
             known.pop(number, None)
-        for owed in self._owed.values():
-            owed.pop(number, None)
+        self._publisher.close_shard(number)
 
     @property
     def shards(self) -> Mapping[int, Shard]:
@@ -225,7 +216,7 @@ class Worker:
 
     def greet(self, gateways: Collection[str]) -> None:
         """Tell gateways with the next step which shards are ours."""
-        self._to_greet.update(gateways)
+        self._publisher.greet(gateways)
         self._wake.set()
 
     def forget_gateways(self, gateways: Collection[str]) -> None:
@@ -235,10 +226,7 @@ class Worker:
 
     def _forget(self, gateways: Collection[str], effects: dict[int, Effects], now: float) -> None:
         for gateway in gateways:
-            for known in (self._owed, self._sequences):
-                known.pop(gateway, None)
-            self._to_greet.discard(gateway)
-            self._stalled.discard(gateway)
+            self._publisher.forget(gateway)
             for shard in self._by_number.values():
                 shard.forget_gateway(gateway, self._effects(effects, shard), now)
 
@@ -304,8 +292,7 @@ class Worker:
                 continue
             shard.take(entry.position, decoded, self._effects(effects, shard), now)
             touched[shard] = None
-            self._owed.setdefault(decoded.sender, {})[shard.number] = decoded.sequence
-            self._owed_bytes += entry.size_bytes
+            self._publisher.owe(decoded.sender, shard.number, decoded.sequence, entry.size_bytes)
             self._untrimmed_bytes += entry.size_bytes
         if self._results:
             self._take_results(effects, now)
@@ -349,7 +336,7 @@ class Worker:
         for each in effects.values():  # after the commit: what they read must hold it
             for document_id in each.loads:
                 self._in_thread(self._threads, self._load, document_id)
-        await self._publish(effects)
+        await self._publisher.publish(effects)
         for each in effects.values():
             for document_id in each.deletions:
                 self._in_thread(self._threads, self._delete, document_id)
@@ -472,70 +459,6 @@ class Worker:
         self._metrics.volume_writable.set(1)
         for shard in self._by_number.values():
             shard.resume_writing(self._effects(effects, shard), now)
-
-    async def _publish(self, effects: dict[int, Effects]) -> None:
-        outbound: dict[str, list[Stamped]] = {}
-        for each in effects.values():
-            for gateway, items in each.outbound.items():
-                outbound.setdefault(gateway, []).extend(items)
-        if self._owed_bytes >= PROGRESS_BYTES:
-            self._owed_bytes = 0
-            for gateway in self._owed:
-                outbound.setdefault(gateway, [])
-        if self._to_greet:
-            owned = [[shard.number, shard.epoch] for shard in self._by_number.values()]
-            for gateway in self._to_greet:
-                outbound.setdefault(gateway, []).append(Stamped(EVERY_SHARD, 0, Owned(owned)))
-            self._to_greet = set()
-        for gateway, items in outbound.items():
-            items.extend(self._progress(gateway))
-            await self._append(gateway, items)
-
-    def _progress(self, gateway: str) -> list[Stamped]:
-        owed = self._owed.get(gateway, {})
-        items = []
-        for number, sequence in list(owed.items()):
-            shard = self._by_number[number]
-            settled = shard.settled_sequences.get(gateway, 0)
-            items.append(Stamped(number, shard.epoch, Progress(settled)))
-            if settled >= sequence:
-                del owed[number]
-        if not owed:
-            self._owed.pop(gateway, None)
-        return items
-
-    async def _append(self, gateway: str, items: list[Stamped]) -> None:
-        for part in _parts(items):
-            sequence = self._sequences.get(gateway, 0) + 1
-            self._sequences[gateway] = sequence
-            size = sum(len(getattr(s.item, "data", b"")) + ITEM_BYTES for s in part)
-            entry = Entry(self._incarnation, sequence, time.time(), part, size_bytes=size)
-            if not await self._append_entry(gateway, entry):
-                self._metrics.count("outbound_dropped", "")
-
-    async def _append_entry(self, gateway: str, entry: Entry) -> bool:
-        """Append to a gateway's stream, whatever it takes; False if the gateway takes nothing.
-
-        What is dropped then the gateway misses, by the sequence, as soon as it reads again.
-        """
-        until = time.monotonic() + FULL_STREAM_SECONDS
-        while True:
-            try:
-                await self._bus.append(self._gateway_stream(gateway), entry)
-                self._stalled.discard(gateway)
-                return True
-            except BusFull:
-                if self._tenure is not None and (
-                    gateway in self._stalled or time.monotonic() > until
-                ):
-                    self._stalled.add(gateway)
-                    return False
-                await asyncio.sleep(FULL_STREAM_WAIT_SECONDS)
-            except BusError:
-                if self._tenure is None:
-                    raise
-                # Not known whether it was appended: again, under its sequence.
-                await asyncio.sleep(BUS_AWAY_SECONDS)
 
     # -- threads
 
@@ -724,7 +647,7 @@ class Worker:
                 excess -= shard.free_memory(excess)
         self._metrics.documents_open.set(documents)
         self._metrics.document_bytes.set(size)
-        self._owed_bytes = max(self._owed_bytes, PROGRESS_BYTES)
+        self._publisher.report_progress()
 
     async def _rescan(self) -> None:
         """Look again for what other machines wrote last, when nothing is hidden any more."""
@@ -869,17 +792,3 @@ def _outcome(call: Callable[[], object]) -> object:
         return call()
     except BaseException as error:
         return error
-
-
-def _parts(items: list[Stamped]) -> list[list[Stamped]]:
-    """Cut a publication into entries of about ENTRY_BYTES."""
-    parts: list[list[Stamped]] = [[]]
-    size = 0
-    for stamped in items:
-        length = len(getattr(stamped.item, "data", b"")) + 64
-        if parts[-1] and size + length > ENTRY_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(stamped)
-        size += length
-    return parts

@@ -22,6 +22,7 @@ import cbor2
 
 import amsync.gateway.router as router_module
 import amsync.storage.compaction as compaction
+import amsync.worker.publisher as publisher_module
 import amsync.worker.worker as worker_module
 from amsync.bus import MemoryBus, gateway_stream
 from amsync.gateway.connection import ClientConnection
@@ -102,9 +103,9 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
     worker.asyncio = SimpleNamespace(
         Event=asyncio.Event, sleep=_sleep, get_running_loop=lambda: loop
     )
-    router = cast(Any, router_module)
-    real_time = router.time
-    router.time = worker.time = SimpleNamespace(
+    publisher, router = cast(Any, publisher_module), cast(Any, router_module)
+    real_time, publisher.asyncio = router.time, worker.asyncio
+    router.time = publisher.time = worker.time = SimpleNamespace(
         time=lambda: EPOCH_SECONDS + clock.now, monotonic=lambda: clock.now
     )
     worker.load_document = load_watched
@@ -116,7 +117,8 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
         yield
     finally:
         worker.asyncio, worker.time, worker.load_document = real
-        router.time = real_time
+        router.time = publisher.time = real_time
+        publisher.asyncio = asyncio
         compaction.LEAST_INCREMENTAL_BYTES, compaction.MAX_CHEAP_FILES = limits
 
 
