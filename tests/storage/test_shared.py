@@ -213,6 +213,33 @@ def test_a_compaction_whose_lease_ended_removes_nothing() -> None:
     assert len([name for name in workers.disk.tree(ROOT) if name.startswith(folder)]) == 1
 
 
+def test_a_dead_workers_damaged_segment_goes_to_quarantine_when_it_is_covered() -> None:
+    workers = Workers()
+    workers.open("a")
+    workers.open("b")
+    workers.take_over("a", ALL)
+    for _ in range(3):
+        commit(workers.alive["a"], change(ONE, b"x" * 20, 1))
+    (path,) = [ROOT / name for name in workers.wal_files()]
+    data = workers.disk.read(path)
+    damaged = data.replace(b"x" * 20, b"x" * 19 + b"y", 1)
+    workers.kill("a")
+    workers.disk.put(path, damaged)
+
+    workers.take_over("b", ALL)
+    b = workers.alive["b"]
+    b.checkpoint()
+    assert workers.disk.read(path) == damaged
+    workers.wait(20)
+    b.rescan()
+    b.checkpoint()
+
+    kept = [each for name, each in workers.disk.tree(ROOT).items() if "/quarantine/" in name]
+    assert damaged in kept
+    assert workers.wal_files() == []
+    assert bodies(b, ONE) == {b"x" * 20}
+
+
 def test_a_volume_goes_from_a_cluster_to_a_server_and_back(workers: Workers) -> None:
     for document_id in DOCUMENTS:
         workers.commit(document_id)

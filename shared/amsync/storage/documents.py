@@ -6,7 +6,7 @@ files are never verified by any reader, so any unique name works, and contents i
     <root>/<id[:2]>/<id[2:]>/snapshot/<sha256 of the heads' hex text>
     <root>/<id[:2]>/<id[2:]>/incremental/<sha256 of the bytes>
     <root>/.amsync/tombstones/<id>
-    <root>/.amsync/quarantine/<number>-<name>, with <number>-<name>.json beside it
+    <root>/.amsync/quarantine/<number>-[<worker>-]<name>, with <number>-<name>.json beside it
 
 Invariants: no file is overwritten by other content, only inputs that the caller names are
 removed, and a tombstone is durable before anything of its document goes. Writers of one
@@ -29,7 +29,7 @@ from amsync.storage.volume import CONTROL_DIRECTORY, Volume
 RELISTS = 20
 """A reader lists again when a file vanished under it; more often than this is an error."""
 
-QUARANTINED_NAME = 200
+QUARANTINED_NAME = 180
 """Characters of a file's name that are kept in quarantine; its note has all of its path."""
 
 _KINDS = ("incremental", "snapshot")
@@ -214,7 +214,10 @@ class DocumentFiles:
                 (int(head) for name in taken if (head := name.partition("-")[0]).isdecimal()),
                 default=0,
             )
-            target = self._quarantine / f"{number:06d}-{path.name[:QUARANTINED_NAME]}"
+            kept = path.name[:QUARANTINED_NAME]
+            if self._volume.member is not None:  # another worker may take the same number
+                kept = f"{self._volume.owner}-{kept}"
+            target = self._quarantine / f"{number:06d}-{kept}"
             fields = {"path": str(path.relative_to(self._root)), "why": why}
             note = self._quarantine / f"{target.name}.json"
             self._durable.write(note, (json.dumps(fields, indent=1) + "\n").encode())

@@ -22,7 +22,7 @@ class Finding:
     Attributes:
         kind: A bounded label: quarantined, bad_record, bad_mark, bad_import, foreign_name,
             unreadable, compaction_refused, storage_id, checkpoint_failed, self_test_skipped,
-            epoch_not_kept, import_failed, document_unwritable.
+            epoch_not_kept, import_failed, document_unwritable, wal_not_swept.
         path: Where it was found.
         detail: What was found, for a person; never document bytes.
     """

@@ -123,9 +123,10 @@ class SharedStore(Store):
                 taken[shard] = shards[shard]
 
         self._checkpointer.each(claim, sorted(shards))
-        self._takeover.take_over(taken)
-        with self._watch_lock:
-            self._predecessors.watch(True)
+        if taken:
+            self._takeover.take_over(taken)
+            with self._watch_lock:
+                self._predecessors.watch(True)
         positions = {shard: self._position(shard, self._bus_id) for shard in taken}
         return TakenOver(
             {shard: position for shard, position in positions.items() if position is not None},
