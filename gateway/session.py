@@ -292,7 +292,7 @@ class PeerSession:
             document.may_be_lost = document.may_be_lost and not item.resets
             document.asks, document.told_unavailable = False, False
         elif isinstance(item, UnavailableOut):
-            document.asks, document.told_unavailable = False, True
+            document.told_unavailable = True
         if document.reserved_creation or not document.exists:
             self._account(document, item)
         if document.spelling != item.document_id:

@@ -489,12 +489,13 @@ class DocumentSynchronizer:
             self._unavailable([address], effects)
             return None
         peer.silenced_until = 0.0
-        peer.asks = item.asks or item.told_unavailable
+        peer.asks = item.asks
         peer.may_create = item.may_create and peer.access >= Access.WRITE
         peer.told_unavailable = item.told_unavailable and not self._heads
-        # Of one that was told so, messages may have been refused; and one that has offered what
-        # isn't here has to offer it again.
-        is_stale = bool(self._heads) if item.told_unavailable else not (peer.asks or self._heads)
+        # One that has offered what isn't here, or what could not be taken, has to offer it again;
+        # and of any that was told so, messages may have been refused.
+        refused = item.told_unavailable and (bool(self._heads) or not item.asks)
+        is_stale = refused or not (item.asks or self._heads)
         self._admit(peer, reset=item.may_be_lost or is_stale, token=item.token)
         if is_stale and self._listening.may_write(peer) and not self._heads:
             peer.offered, peer.offered_at = True, now

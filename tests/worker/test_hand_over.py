@@ -51,7 +51,7 @@ class Spoken(Client):
             case SyncOut():
                 self.token, self.asks, self.told = item.token, False, False
             case UnavailableOut():
-                self.asks, self.told = False, True
+                self.told = True
             case _:
                 pass
 
@@ -356,6 +356,22 @@ def test_one_that_was_told_unavailable_gets_the_document_when_it_appears() -> No
     net.introduce(ben)
 
     assert ann.value() == {"title": "new"}
+
+
+def test_one_whose_offer_was_refused_offers_it_again() -> None:
+    """Simulation, seed 362: the reset after a full disk was lost on the bus."""
+    old = cluster_net(auto_create=False)
+    old.disk_is_full = True
+    ann = Spoken(old, new_document(), 1)
+    ann.put("title", "mine")
+    old.introduce(ann)
+    assert ann.told
+    net = take_over(old, auto_create=False)
+
+    hand_over(net, ann)
+    net.settle()
+
+    assert Replica.load(b"".join(net.stored[ann.document_id])).heads() == ann.replica.heads()
 
 
 def test_one_that_has_offered_an_absent_document_offers_it_again_while_others_wait() -> None:
