@@ -20,7 +20,7 @@ class OpenDocument:
         heard: Sync messages of the client that were decoded in full.
         unanswered: Items for the document that were sent on since it last spoke.
         syncs: It takes part in the sync; else it only hears broadcasts.
-        asks: Its last word named no heads, and no sync message has answered it.
+        asks: Its last word named no heads, and nothing with heads has answered it.
         told_unavailable: We spoke last, and said that there is no such document.
         may_be_lost: Something that it said may never have reached the shard's owner, and no reset
             (`SyncOut.resets`) was sent to it since.

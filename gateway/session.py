@@ -290,7 +290,9 @@ class PeerSession:
         if isinstance(item, SyncOut):
             document.token = item.token
             document.may_be_lost = document.may_be_lost and not item.resets
-            document.asks, document.told_unavailable = False, False
+            if document.asks and not names_no_heads(item.data):
+                document.asks = False
+            document.told_unavailable = False
         elif isinstance(item, UnavailableOut):
             document.told_unavailable = True
         if document.reserved_creation or not document.exists:

@@ -445,6 +445,8 @@ class Shard:
                 pass  # see _is_too_early
             case HandedOver():
                 self._end_hand_over(ticket, address[0], effects)
+            case Close() if connection is None and self._arrivals is not None:
+                pass  # it had ended before a hand-over, which did not name it
             case _ if connection is None:
                 effects.count("items_of_unknown_connections")
             case Close():

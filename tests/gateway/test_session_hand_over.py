@@ -92,6 +92,16 @@ def test_an_unanswered_request_asks() -> None:
     assert not resumed(talk).asks
 
 
+def test_an_empty_reset_is_no_answer() -> None:
+    """Simulation, seed 2109: a reset came to one that asks for an absent document."""
+    talk = Talk()
+    talk.say("request", documentId=DOCUMENT, data=NO_HEADS)
+
+    talk.deliver(SyncOut([7], DOCUMENT, NO_HEADS, resets=True))
+
+    assert resumed(talk).asks
+
+
 def test_one_that_was_refused_was_told() -> None:
     talk = Talk()
     talk.say("sync", documentId=DOCUMENT, data=NO_HEADS)

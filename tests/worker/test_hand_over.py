@@ -287,6 +287,16 @@ def test_connections_and_documents_that_are_named_no_more_are_let_go() -> None:
     assert net.shard.documents[third].peers.keys() == set()
 
 
+def test_the_end_of_a_connection_that_was_not_named_is_no_surprise() -> None:
+    net = cluster_net()
+    _, ann, ben = two_writers(net)
+    hand_over(net, ben)
+
+    net.give(Close(ann.number))
+
+    assert net.counts == []
+
+
 def test_connections_of_another_gateway_are_not_touched() -> None:
     net = cluster_net()
     _, ann, ben = two_writers(net)

@@ -181,7 +181,7 @@ class Resume(_Item):
         syncs: It takes part in the sync; else it only hears broadcasts.
         token: Of the last sync message that it was sent; empty if there was none.
         may_be_lost: Something that it said may never have reached an owner.
-        asks: Its last word named no heads, and no sync message has answered it.
+        asks: Its last word named no heads, and nothing with heads has answered it.
         told_unavailable: We spoke last, and said that there is no such document.
     """
 
