@@ -492,10 +492,8 @@ class DocumentSynchronizer:
         peer.asks = item.asks
         peer.may_create = item.may_create and peer.access >= Access.WRITE
         peer.told_unavailable = item.told_unavailable and not self._heads
-        # One that has offered what isn't here, or what could not be taken, has to offer it again;
-        # and of any that was told so, messages may have been refused.
-        refused = item.told_unavailable and (bool(self._heads) or not item.asks)
-        is_stale = refused or not (item.asks or self._heads)
+        # It has offered what isn't here, or what was refused, and has to offer it again.
+        is_stale = not item.asks and (item.told_unavailable or not self._heads)
         self._admit(peer, reset=item.may_be_lost or is_stale, token=item.token)
         if is_stale and self._listening.may_write(peer) and not self._heads:
             peer.offered, peer.offered_at = True, now

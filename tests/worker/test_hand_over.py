@@ -530,6 +530,50 @@ def test_a_silenced_peer_is_heard_again_with_a_reset() -> None:
     assert ann.value() == {"title": "unheard"}
 
 
+def test_a_silenced_peer_is_heard_again_by_the_same_owner_too() -> None:
+    net = cluster_net()
+    _, ann, ben = two_writers(net)
+    ben.send(b"\x42\xff nonsense")
+    for item in ben.unread(take=True):
+        ben.hear(item)
+    ben.put("title", "unheard")
+    ben.replica.generate(0)
+
+    hand_over(net, ann, ben)
+    net.settle()
+
+    assert ann.value() == {"title": "unheard"}
+
+
+def test_the_same_owner_stops_to_sync_with_one_that_wants_the_document_no_more() -> None:
+    net = cluster_net()
+    _, ann, ben = two_writers(net)
+    ben.syncs = False
+    hand_over(net, ann, ben)
+    heard = len(ben.heard)
+
+    ann.put("title", "b")
+    net.introduce(ann)
+
+    assert len(ben.heard) == heard
+
+
+def test_the_first_word_after_a_time_without_access_is_answered_with_a_reset() -> None:
+    net = cluster_net()
+    _, ann, ben = two_writers(net)
+    ben.access = 0
+    hand_over(net, ann, ben)
+    ben.access = 2
+    ben.put("title", "c")
+    heard = len(ben.heard)
+
+    ben.say()
+
+    answer = ben.heard[heard]
+    assert isinstance(answer, SyncOut)
+    assert answer.resets
+
+
 def test_a_token_of_another_version_counts_as_a_loss() -> None:
     old = cluster_net()
     _, ann, ben = two_writers(old)
