@@ -15,6 +15,7 @@ from .clock import Pause
 
 SLOW_SHARE = 0.2
 SLOW_SECONDS = 0.05
+GREETING_BYTES = 150
 
 
 class FaultyBus:
@@ -35,7 +36,7 @@ class FaultyBus:
     async def append(self, stream: str, data: bytes | Parcel) -> Position:
         if self._random.random() < SLOW_SHARE:
             await Pause(self._random.random() * SLOW_SECONDS)
-        if self.to_lose and self._random.random() < 0.5:
+        if self.to_lose and self._is_lost(data):
             self.to_lose -= 1
             self._bus.streams._last += 1
             return (0, self._bus.streams._last)
@@ -45,6 +46,11 @@ class FaultyBus:
                 await self._bus.append(stream, data)
             raise BusError("nobody knows")
         return await self._bus.append(stream, data)
+
+    def _is_lost(self, data: bytes | Parcel) -> bool:
+        """Rather what carries sync messages than the second's greetings."""
+        size = len(data if isinstance(data, bytes) else data.pack())
+        return self._random.random() < (0.6 if size > GREETING_BYTES else 0.1)
 
     def lose_everything(self) -> None:
         """Empty all streams; what is on its way to a reader still comes, or not."""

@@ -67,7 +67,7 @@ class Happenings:
             (self._kill_worker, 2),
             (self._stop_worker, 2),
             (self._hand_over, 2),
-            (self._lose_entries, 2),
+            (self._lose_entries, 4),
             (self._fail_appends, 1),
             (self._lose_bus, 0.5),
             (self._forget_gateway, 0.7),

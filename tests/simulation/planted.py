@@ -16,6 +16,7 @@ import pytest
 from amsync.bus import MemoryBus, StreamEntry
 from amsync.bus.memory import MemoryReader
 from amsync.errors import StorageError
+from amsync.gateway.router import Router
 from amsync.gateway.session import PeerSession
 from amsync.ids import DocumentId
 from amsync.protocol.access import Access, Grant
@@ -28,6 +29,7 @@ from amsync.storage.durable import DurableFiles
 from amsync.storage.tail import WalTail
 from amsync.storage.wal import WalWriter
 from amsync.worker import sending
+from amsync.worker.arrivals import Arrivals
 from amsync.worker.listening import Listening
 from amsync.worker.peers import Peer, Waiting
 from amsync.worker.ports import Effects
@@ -566,3 +568,78 @@ def tail_forgets_a_batch(patch: Patch) -> None:
         add(self, path, () if forgets() else batches, fault)
 
     patch.setattr(WalTail, "add", add_some)
+
+
+# -- shards that change hands
+
+
+@plant_where("owners")
+def never_gives_up_a_shard_that_is_lost(patch: Patch) -> None:
+    async def keep_all(self: Any, effects: Any) -> None:
+        for number in list(effects):
+            if number not in self._by_number:
+                del effects[number]
+
+    patch.setattr(Worker, "_keep_ours", keep_all)
+
+
+@plant_where("owners")
+def never_misses_an_entry_of_a_worker(patch: Patch) -> None:
+    patch.setattr(Router, "_lost_of", lambda *_: None)
+
+
+@plant_where("owners")
+def never_misses_an_entry_of_a_gateway(patch: Patch) -> None:
+    number = Arrivals.number
+
+    def number_any(self: Any, gateway: str, sequence: int) -> bool | None:
+        known = self._of(gateway)
+        if sequence > known.sequence:
+            known.sequence = sequence - 1
+        return number(self, gateway, sequence)
+
+    patch.setattr(Arrivals, "number", number_any)
+
+
+@plant_where("owners")
+def never_asks_whether_the_last_entry_came(patch: Patch) -> None:
+    patch.setattr(Router, "nudge", lambda *_: None)
+
+
+@plant_where("owners")
+def drops_what_comes_before_a_hand_over(patch: Patch) -> None:
+    def drop(self: Any, gateway: str, ticket: Any, item: Any, now: float) -> bool:
+        ticket.done()
+        return True
+
+    patch.setattr(Arrivals, "put_aside", drop)
+
+
+@plant_where("owners")
+def lets_early_messages_wait_for_ever(patch: Patch) -> None:
+    patch.setattr(Arrivals, "give_up", lambda *_: [])
+
+
+@plant_where("owners")
+def says_that_nothing_is_lost(patch: Patch) -> None:
+    hand_over = PeerSession.hand_over
+
+    def optimistic(self: Any, shard: int, *, may_be_lost: bool) -> Any:
+        return hand_over(self, shard, may_be_lost=False)
+
+    patch.setattr(PeerSession, "hand_over", optimistic)
+
+
+@plant_where("owners")
+def resumes_without_a_word(patch: Patch) -> None:
+    resume = DocumentSynchronizer._resume
+
+    def silently(self: Any, address: Any, item: Any, effects: Any, now: float) -> None:
+        resume(self, address, item, effects, now)
+
+    patch.setattr(DocumentSynchronizer, "_resume", silently)
+
+
+@plant_where("owners")
+def never_forgets_a_gateway(patch: Patch) -> None:
+    patch.setattr(Shard, "forget_gateway", lambda *_: None)

@@ -1,14 +1,16 @@
-"""The simulated network holds what the server promises, for 2,000 seeds.
+"""The simulated network holds what the server promises, for many seeds.
 
 A seed that fails is run alone, and told in full, by `python -m simulation SEED` in tests/.
 """
+
+import os
 
 import pytest
 
 from .network import run_seed
 from .oracle import Violation
 
-SEEDS = 2_000
+SEEDS = 6_000 if os.environ.get("AMSYNC_TEST_ALL") else 1_500
 CASES = 20
 
 
