@@ -22,9 +22,13 @@ class Scene:
     def __init__(self, cluster: ClusterProcesses, fleet: Fleet, documents: list[str]) -> None:
         self.cluster, self.fleet, self.documents = cluster, fleet, documents
 
+    def shard(self, number: int = 0) -> int:
+        """The shard of one of the documents."""
+        return shard_of(DocumentId(self.documents[number]), SHARDS)
+
     def owner(self, number: int = 0) -> Process:
         """The worker that owns one of the documents."""
-        return self.cluster.worker_of(shard_of(DocumentId(self.documents[number]), SHARDS))
+        return self.cluster.worker_of(self.shard(number))
 
     def print_pause(self, what: str) -> None:
         """Print how long a client waited for news since `fleet.mark`; it must not be absurd."""

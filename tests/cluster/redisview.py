@@ -1,0 +1,48 @@
+"""The streams of a cluster as somebody sees them who meddles with Redis."""
+
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from amsync.bus import gateway_stream, shard_stream
+from support.closing import Closing
+
+from .processes import ClusterProcesses, Process
+
+PREFIX = "amsync"
+
+
+class RedisView(Closing):
+    """A connection over Redis's own socket, past every proxy."""
+
+    def __init__(self, socket: Path) -> None:
+        self.redis: Any = redis.Redis(unix_socket_path=str(socket))
+
+    def ids(self, stream: str) -> set[bytes]:
+        """Ids of the entries that are in a stream."""
+        return {entry_id for entry_id, _ in self.redis.xrange(stream)}
+
+    def lose(self, stream: str, but: set[bytes]) -> int:
+        """Remove all entries of a stream but these; how many they were."""
+        lost = self.ids(stream) - but
+        return int(self.redis.xdel(stream, *lost)) if lost else 0
+
+    def add(self, stream: str, data: bytes) -> None:
+        """Append an entry as the bus does, but for its bound."""
+        self.redis.xadd(stream, {"d": data, "b": "0"})
+
+    def close(self) -> None:
+        self.redis.close()
+
+
+def stream_of(cluster: ClusterProcesses, gateway: Process) -> str:
+    """The stream from which a gateway reads."""
+    found = cluster.status()["gateways"]
+    incarnation = next(g["gateway_id"] for g in found if g["address"] == gateway.url)
+    return gateway_stream(PREFIX, incarnation)
+
+
+def inbound(shard: int) -> str:
+    """The stream from which the owner of a shard reads."""
+    return shard_stream(PREFIX, shard)
