@@ -32,6 +32,11 @@ class RedisView(Closing):
         """Append an entry as the bus does, but for its bound."""
         self.redis.xadd(stream, {"d": data, "b": "0"})
 
+    def is_in_sync(self) -> bool:
+        """Of a replica: it has what its master had a moment ago."""
+        found = self.redis.info("replication")
+        return bool(found.get("master_link_status") == "up")
+
     def close(self) -> None:
         self.redis.close()
 
