@@ -4,6 +4,7 @@ The processes of the cluster must be dead by then, or nothing is proved: what th
 write is then not counted for them.
 """
 
+import signal
 from pathlib import Path
 
 from amsync.ids import DocumentId
@@ -14,6 +15,9 @@ from support.rawvolume import RawVolume
 
 from .fleet import Fleet
 from .processes import ClusterProcesses
+
+LOG_LINES = 100
+"""Of one process in one test, at the most."""
 
 FRAMES_PER_EDIT = 3.0
 """Of one client: for each edit of its document, its own or another's, at most so many..."""
@@ -54,6 +58,16 @@ def assert_bounded(fleet: Fleet) -> None:
                 assert frames <= allowed, f"{client.name}: {frames} frames, allowed {allowed}"
 
 
+def assert_calm(cluster: ClusterProcesses) -> None:
+    """No process ended by itself, and what they logged can be read at three in the morning."""
+    for process in (*cluster.workers, *cluster.gateways):
+        ended = process.process.poll()
+        said = process.log()
+        assert ended in (None, 0, -signal.SIGKILL), f"{process.kind} ended with {ended}: {said}"
+        assert "Traceback" not in said, said
+        assert said.count("\n") < LOG_LINES, said
+
+
 def assert_survived(
     cluster: ClusterProcesses, fleet: Fleet, *, seconds: float = 60.0
 ) -> dict[str, set[bytes]]:
@@ -64,6 +78,7 @@ def assert_survived(
     heads = fleet.converge(seconds)
     fleet.wait_quiet()
     assert_bounded(fleet)
+    assert_calm(cluster)
     for process in cluster.living():
         process.kill9()
     assert_kept(cluster.data, fleet.named())
@@ -71,4 +86,4 @@ def assert_survived(
     return heads
 
 
-__all__ = ["assert_bounded", "assert_kept", "assert_opens", "assert_survived"]
+__all__ = ["assert_bounded", "assert_calm", "assert_kept", "assert_opens", "assert_survived"]

@@ -23,7 +23,7 @@ from amsync.bus import Position, shard_stream
 from amsync.bus.redis import Cluster, Lease, Leases, Member, RedisBus
 from amsync.cluster import record
 from amsync.cluster.info import WorkerInfo
-from amsync.errors import BusError, StorageError, VolumeLost
+from amsync.errors import BusError, StaleLease, StorageError, VolumeLost
 from amsync.metrics import Metrics
 from amsync.storage import SharedStore
 from amsync.version import __version__
@@ -117,9 +117,12 @@ class Ownership:
 
     async def _trim(self, shard: int, position: Position, epoch: int) -> None:
         lease = Lease(shard, self._me, epoch, True, 0.0)
-        # What can't be trimmed now goes with the next position.
-        with contextlib.suppress(BusError):
+        try:
             await self._bus.trim(shard_stream(self._prefix, shard), position, lease)
+        except StaleLease:  # a Redis that was emptied knows no lease either
+            self._next_renewal = 0.0
+        except BusError:
+            pass  # what can't be trimmed now goes with the next position
 
     # -- life
 
@@ -319,7 +322,8 @@ class Ownership:
             self.worker.open_shard(shard, ours[shard], position.sequences if position else {})
         self.worker.greet(self._gateways)
         self._metrics.take_over_seconds.observe(time.monotonic() - started)
-        log.info("shards taken over", extra={"count": len(kept)})
+        if kept:
+            log.info("shards taken over", extra={"count": len(kept)})
 
     async def _look_again(self, _now: float) -> None:
         """Take what old owners wrote last, when they can't write any more and nothing is hidden."""
