@@ -44,7 +44,8 @@ GATEWAY_DEAD_SECONDS = 10.0
 """A gateway that was not heard of for so long is gone, with its connections."""
 
 CALM_SECONDS = 2.0
-"""After Redis was emptied, so long everybody may come back before shards are placed anew."""
+"""After Redis was emptied or out of reach, so long everybody may come back before shards are
+placed anew."""
 
 SETTLE_LOOK_SECONDS = 0.01
 SETTLE_LOOKS = 50
@@ -78,6 +79,7 @@ class Ownership:
         self._gateways: set[str] = set()
         self._missing: dict[str, float] = {}
         self._next_beat = self._next_renewal = self._calm_until = 0.0
+        self._beaten_at = self._back_at = 0.0
         self._dropping: set[int] = set()
         self._min_epochs: dict[int, int] = {}
         self._is_leaving = False
@@ -188,9 +190,18 @@ class Ownership:
         beat = await self._cluster.beat("worker", self._me, info.pack())
         if beat.cluster_epoch != self._bus.cluster_epoch:
             await self._bus.look_for_epoch()
+        self._look_after_absence(now)
         self._note(beat.members, now)
 
+    def _look_after_absence(self, now: float) -> None:
+        """Who can't be heard because Redis was out of reach is not dead: wait for their word."""
+        if self._beaten_at and now - self._beaten_at > DEAD_SECONDS:
+            self._back_at = now
+            self._calm_until = max(self._calm_until, now + CALM_SECONDS)
+        self._beaten_at = now
+
     def _note(self, members: Sequence[Member], now: float) -> None:
+        known = self._workers
         self._workers = {
             each.incarnation
             for each in members
@@ -201,8 +212,20 @@ class Ownership:
         self._workers.discard(self._me)
         if not self._is_leaving:
             self._workers.add(self._me)
+        silent = {
+            each.incarnation: each.age_seconds
+            for each in members
+            if each.incarnation in known and each.age_seconds >= DEAD_SECONDS
+        }
+        if silent and now >= self._calm_until:
+            log.warning("workers are gone", extra={"workers": sorted(silent)})
         gateways = [each for each in members if each.kind == "gateway"]
-        stale = {each.incarnation for each in gateways if each.age_seconds > GATEWAY_DEAD_SECONDS}
+        may_judge = now - self._back_at > GATEWAY_DEAD_SECONDS
+        stale = {
+            each.incarnation
+            for each in gateways
+            if may_judge and each.age_seconds > GATEWAY_DEAD_SECONDS
+        }
         self._gateways = {each.incarnation for each in gateways} - stale
         self.worker.greet(self._gateways)
         for name in stale:
