@@ -121,6 +121,7 @@ def test_redis_out_of_reach_closes_no_socket(
     tmp_path: Path, redis: RedisServer, proxy: Proxy, how: str
 ) -> None:
     with typing_in_a_cluster(tmp_path, redis=redis, redis_url=proxy.url) as scene:
+        before = scene.cluster.status()["shards"]
         if how == "reset":
             proxy.cut()
         else:
@@ -128,4 +129,10 @@ def test_redis_out_of_reach_closes_no_socket(
         time.sleep(AWAY_SECONDS)
         assert scene.fleet.losses() == []
         proxy.mend()
+        scene.fleet.wait_edits(EDITS)
+        after = scene.cluster.status()["shards"]
+
+        # The leases had run out, and nobody had died: each takes its own back.
+        assert [s["owner"] for s in after] == [s["owner"] for s in before]
+        assert sum(gateway.event_count("begun_again") for gateway in scene.cluster.gateways) == 0
         assert_outlived(scene, f"Redis out of reach for {AWAY_SECONDS:.0f} s, {how}")

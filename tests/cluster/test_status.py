@@ -1,0 +1,166 @@
+"""`amsync cluster status` and `amsync cluster dev`, as an operator sees them."""
+
+import contextlib
+import os
+import queue
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from amsync import generate_document_id
+from server.replicas import ReplicaClient
+from support.program import Program, run_to_end
+from support.redisserver import RedisServer, find_server
+
+from .processes import ClusterProcesses, environment
+
+WAIT_SECONDS = 60.0
+HEAD = "shard  owner     epoch  documents  lag  lag bytes"
+
+
+def status(redis_url: str, *options: str) -> tuple[int, str, str]:
+    """Exit status and output of `amsync cluster status`."""
+    command = [sys.executable, "-m", "amsync", "cluster", "status", "--redis", redis_url, *options]
+    done = run_to_end(command, environment=environment())
+    return done.returncode, done.stdout, done.stderr
+
+
+def eventually(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not check():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_status_tells_who_lives_who_owns_and_what_is_wrong(tmp_path: Path) -> None:
+    with ClusterProcesses(tmp_path, gateways=1, workers=2) as cluster:
+        (gateway,) = cluster.gateways
+        document = generate_document_id()
+        with ReplicaClient(gateway.url, document) as client:
+            client.put("a", 1)
+            client.wait_acknowledged()
+            # What processes say of themselves is as old as their last beat.
+            eventually(lambda: cluster.status()["gateways"][0]["connections"] == 1)
+            eventually(lambda: sum(w["documents"] for w in cluster.status()["workers"]) == 1)
+            found = cluster.status()
+
+        code, text, _ = status(cluster.redis_url)
+
+        assert code == 0
+        assert text.endswith("\nall is well\n")
+        assert f"cluster {found['cluster_id']}  storage id {found['storage_id']}" in text
+        assert gateway.url in text
+        assert HEAD in text
+        assert found["gateways"][0]["state"] == "serving"
+        assert {worker["state"] for worker in found["workers"]} == {"serving"}
+        assert sum(worker["shards"] for worker in found["workers"]) == len(found["shards"]) == 64
+        assert all(shard["owner"] and shard["epoch"] >= 1 for shard in found["shards"])
+
+        cluster.workers[0].process.send_signal(signal.SIGSTOP)
+        gateway.kill9()
+        eventually(lambda: status(cluster.redis_url)[0] == 1)
+        eventually(lambda: "silent" in {w["state"] for w in cluster.status()["workers"]})
+        eventually(lambda: cluster.status()["gateways"][0]["state"] == "silent")
+        _, text, _ = status(cluster.redis_url)
+        assert f"worker {cluster.workers[0].worker_id}: silent" in text
+
+        for worker in cluster.workers:
+            worker.kill9()
+        eventually(lambda: "64 shards have no owner" in status(cluster.redis_url)[1])
+
+
+def test_status_without_a_cluster() -> None:
+    with RedisServer() as redis:
+        code, text, _ = status(redis.url)
+        assert code == 1
+        assert text == "no cluster has the prefix 'amsync' in this Redis; a worker makes one\n"
+        assert status(redis.url, "--json")[:2] == (1, "null\n")
+
+        code, _, said = status("http://nowhere")
+        assert code == 2
+        assert "the Redis URL can't be used" in said
+
+
+class Dev(Program):
+    """`amsync cluster dev` with everything free."""
+
+    def __init__(self, log: Path, *options: str) -> None:
+        server, variables = find_server()
+        path = f"{server.parent}:{variables.get('PATH', '')}"
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.output = ""
+        self._stderr = log.open("ab")
+        super().__init__(
+            [sys.executable, "-m", "amsync", "cluster", "dev", "--port", "0", *options],
+            self.lines.put,
+            stderr=self._stderr,
+            environment={**variables, **environment(), "PATH": path},
+        )
+
+    def read_until(self, text: str) -> str:
+        """Read lines until one has this text; returns all that came so far."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while text not in self.output:
+            with contextlib.suppress(queue.Empty):
+                line = self.lines.get(timeout=1)
+                assert line, f"it has ended: {self.output}"
+                self.output += line
+            assert time.monotonic() < deadline, self.output
+        return self.output
+
+    def close(self) -> None:
+        super().close()
+        self._stderr.close()
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Dev]:
+    with Dev(tmp_path / "dev.log", "--gateways", "1", "--data-dir", str(tmp_path / "data")) as dev:
+        yield dev
+        # Its children must not outlive it.
+        if dev.running():
+            dev.signal(signal.SIGTERM, WAIT_SECONDS)
+
+
+def pids_of(dev: Dev) -> dict[str, int]:
+    """Children of it, by the amsync command that they run."""
+    children = Path(f"/proc/{dev.process.pid}/task/{dev.process.pid}/children").read_text()
+    found = {}
+    for pid in map(int, children.split()):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        found[words[3].decode() if b"-m" in words else "redis"] = pid
+    return found
+
+
+@pytest.mark.slow
+def test_dev_runs_a_cluster_and_ends_with_ctrl_c(dev: Dev) -> None:
+    said = dev.read_until("the cluster is up")
+    url = re.search(r"listening on (ws://\S+)", said)
+    assert url is not None
+    with ReplicaClient(url[1], generate_document_id()) as client:
+        client.put("a", 1)
+        client.wait_acknowledged()
+
+    assert dev.signal(signal.SIGINT, WAIT_SECONDS) == 0
+
+    rest = list(dev.lines.queue)
+    assert "ended: redis 0, worker-0 0, worker-1 0, gateway-0 0" in "".join(rest)
+
+
+@pytest.mark.slow
+def test_dev_ends_everything_when_a_part_of_it_dies(dev: Dev) -> None:
+    dev.read_until("the cluster is up")
+    children = pids_of(dev)
+    os.kill(children["gateway"], signal.SIGKILL)
+
+    said = dev.read_until("ended: ")
+
+    assert dev.wait(WAIT_SECONDS) == 1
+    assert "gateway-0 has ended; ending everything" in said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children.values())
