@@ -39,6 +39,7 @@ class GatewayNode(ClusterMember):
         self.identity: ClusterRecord | None = None
         self._gateway: Gateway | None = None
         self._policy: AccessPolicy | None = None
+        self._is_leaving = False
 
     async def _start(self) -> None:
         tls = self.options.tls.server_context() if self.options.tls is not None else None
@@ -87,7 +88,7 @@ class GatewayNode(ClusterMember):
         has_beaten = False
         away_since: float | None = None
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._is_leaving:
             try:
                 beat = await self.cluster.beat("gateway", self.incarnation, self._info())
                 away_since = None
@@ -144,6 +145,7 @@ class GatewayNode(ClusterMember):
         assert self._gateway is not None
         async with asyncio.timeout(self.options.drain_seconds + SETTLE_SECONDS):
             await self._gateway.drain(self.options.drain_seconds)
+        self._is_leaving = True  # or the next beat would find us unknown
         with contextlib.suppress(BusError):
             await self.cluster.leave("gateway", self.incarnation)
 

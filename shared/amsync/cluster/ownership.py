@@ -37,6 +37,9 @@ LOOK_SECONDS = 0.2
 """Between two looks at leases that we want: so long a shard that was given back lies idle."""
 
 BEAT_SECONDS = 1.0
+HERALD_SECONDS = BEAT_SECONDS + LOOK_SECONDS
+"""So long a worker that leaves goes on: then the others know it, and wait for its leases."""
+
 DEAD_SECONDS = 3.0
 """A worker that was not heard of for so long gets no shards."""
 
@@ -148,6 +151,8 @@ class Ownership:
         """
         self._is_leaving = True
         await self._beat(time.monotonic())
+        if self._workers:
+            await asyncio.sleep(HERALD_SECONDS)
         await self._hand_over(self._book.epochs().keys() - self._dropping)
         await self._cluster.leave("worker", self._me)
 
@@ -242,8 +247,11 @@ class Ownership:
             for name, since in self._missing.items()
             if name in stale or now - since > GATEWAY_DEAD_SECONDS
         }
+        if dead & stale:
+            log.warning("gateways are gone", extra={"gateways": sorted(dead & stale)})
+        if dead - stale:  # in good order, or expelled by another worker
+            log.info("gateways have left", extra={"gateways": sorted(dead - stale)})
         if dead:
-            log.warning("gateways are gone", extra={"gateways": sorted(dead)})
             for _ in dead:
                 self._metrics.count("gateways_forgotten", "")
             self.worker.forget_gateways(dead)

@@ -251,7 +251,8 @@ class RedisClient:
         """Say once why it can't be reached, and to who waits for the first time, a refusal."""
         if type(error) is not self._failure:
             self._failure = type(error)
-            extra = {"connection": self._name, "server": str(self._address), "reason": str(error)}
+            why = str(error) or f"no answer for {self._answer_seconds:g} s"  # of a TimeoutError
+            extra = {"connection": self._name, "server": str(self._address), "reason": why}
             logger.warning("Redis can't be reached, trying on", extra=extra)
         if isinstance(error, ConfigError) and not self._was_connected:
             self._refusal = error
