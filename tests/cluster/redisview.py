@@ -1,16 +1,20 @@
 """The streams of a cluster as somebody sees them who meddles with Redis."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from amsync.bus import gateway_stream, shard_stream
+from amsync.bus.redis.keys import members_key
+from amsync.protocol.envelope import unpack_outbound
 from support.closing import Closing
 
 from .processes import ClusterProcesses, Process
 
 PREFIX = "amsync"
+WAIT_SECONDS = 60.0
 
 
 class RedisView(Closing):
@@ -31,6 +35,23 @@ class RedisView(Closing):
     def add(self, stream: str, data: bytes) -> None:
         """Append an entry as the bus does, but for its bound."""
         self.redis.xadd(stream, {"d": data, "b": "0"})
+
+    def wait_items(self, stream: str, kind: type[Any]) -> list[Any]:
+        """Read a gateway's stream until something of a kind is in it; all of that kind."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            entries = [unpack_outbound(fields[b"d"]) for _, fields in self.redis.xrange(stream)]
+            items = [stamped.item for entry in entries for stamped in entry.items]
+            if found := [item for item in items if isinstance(item, kind)]:
+                return found
+            assert time.monotonic() < deadline, f"no {kind.__name__} among {items}"
+            time.sleep(0.05)
+
+    def beat(self, kind: str, incarnation: str, info: bytes) -> None:
+        """Say that a process lives, as the processes do, whatever its kind."""
+        seconds, micros = self.redis.time()
+        text = b"%d %s" % (seconds * 1000 + micros // 1000, info)
+        self.redis.hset(members_key(PREFIX), f"{kind}:{incarnation}", text)
 
     def is_in_sync(self) -> bool:
         """Of a replica: it has what its master had a moment ago."""

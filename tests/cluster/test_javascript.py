@@ -51,8 +51,11 @@ class Typists:
     def losses(self) -> list[int]:
         return [repo.connection()["losses"] for repo in self.repos]
 
-    def finish(self) -> None:
-        """Stop; all that was typed is everywhere, and on disk when everything is killed."""
+    def finish(self) -> list[int]:
+        """Stop; all that was typed is everywhere, and on disk when everything is killed.
+
+        Returns how many sockets each Repo has lost before that.
+        """
         typed = {
             first.id: first.stop_typing() + second.stop_typing() for first, second in self.pairs
         }
@@ -67,11 +70,13 @@ class Typists:
         for repo in self.repos:
             for document_id, found in repo.named_heads().items():
                 named[document_id] |= {bytes.fromhex(head) for head in found}
+        losses = self.losses()
         assert_calm(self._cluster)
         for process in self._cluster.living():
             process.kill9()
         assert_kept(self._cluster.data, named)
         assert_opens(self._cluster.data, heads)
+        return losses
 
 
 @pytest.fixture
@@ -93,9 +98,8 @@ def test_worker_killed_under_javascript_clients(
     shard = shard_of(DocumentId(typists.documents[0].id), SHARDS)
     cluster.worker_of(shard).kill9()
     typists.go_on()
-    typists.finish()
 
-    assert typists.losses() == [0, 0]
+    assert typists.finish() == [0, 0]
 
 
 @pytest.mark.slow
@@ -115,6 +119,5 @@ def test_rolling_restart_under_javascript_clients(
         cluster.add_gateway(port=port)
         cluster.wait_ready()
         typists.go_on()
-    typists.finish()
 
-    assert typists.losses() == [1, 1]
+    assert typists.finish() == [1, 1]
