@@ -396,12 +396,14 @@ class LoadGenerator:
     and let signals through. Clients and documents are numbers, from 0 on. Not thread-safe.
 
     Args of the constructor:
+        doors: Host, port and path of each place where the server takes clients; at least one.
+            Clients take them in turn.
         prefix: What the peer ids of the clients begin with.
 
-    Raises OSError when the host is not known.
+    Raises OSError when a host is not known, ValueError without any.
     """
 
-    def __new__(cls, host: str, port: int, path: str, prefix: str) -> LoadGenerator: ...
+    def __new__(cls, doors: list[tuple[str, int, str]], prefix: str) -> LoadGenerator: ...
     def add(self, document: LoadDocument) -> int:
         """Make a document known to this generator; returns its number."""
 

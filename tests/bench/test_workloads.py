@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from amsync.bench.plan import COMPARISON, Case
-from amsync.bench.serving import Server, prepare
-from amsync.bench.workloads import ColdJoin, FanOut
+from amsync.bench.processes import ROLES, ProcessTree
+from amsync.bench.serving import Server, cluster, prepare
+from amsync.bench.workloads import Bounded, ColdJoin, FanOut, Idle
+from support.redisserver import find_server
 
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / "tests" / "js" / "node_modules"
@@ -43,6 +45,37 @@ def test_real_and_light_clients_all_get_everything(amsync: Server) -> None:
     assert outcome.figures["made_changes"] == 20
     assert outcome.figures["delivered_changes"] == 5 * 20
     assert outcome.figures["max_seconds"] >= outcome.figures["p50_seconds"] > 0
+
+
+@pytest.fixture
+def redis_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, environment = find_server()
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{environment['PATH']}")
+    if "LD_LIBRARY_PATH" in environment:
+        monkeypatch.setenv("LD_LIBRARY_PATH", environment["LD_LIBRARY_PATH"])
+
+
+@pytest.mark.usefixtures("redis_on_path")
+def test_a_cluster_is_measured_role_by_role_and_ends_whole() -> None:
+    server = cluster(2, 1)
+    with server:
+        typed = FanOut(readers=3, rate=20, seconds=0.4, history=20).run(server)
+        idle = Idle().quick().run(server)
+        bounded = Bounded().quick().run(server)
+        assert server.processes is not None
+        pids = server.processes._pids()
+        urls = server.urls
+
+    assert len(set(urls)) == 2
+    assert len(pids) == 5
+    costs = [typed.figures[f"{role}_cpu_per_delivery_seconds"] for role in ROLES]
+    assert min(costs) > 0
+    assert typed.figures["cpu_per_delivery_seconds"] > 0.99 * sum(costs)
+    sizes = [f"{role}_memory_per_connection_bytes" for role in ROLES]
+    assert set(sizes) <= set(idle.figures)
+    assert bounded.figures["redis_memory_bytes"] > 1_000_000
+    assert "redis_growth_bytes" in bounded.figures
+    assert all(ProcessTree(pid).clock() is None for pid in pids)
 
 
 @pytest.mark.node

@@ -7,5 +7,6 @@ reached through the protocol alone.
 - `serving`, `install`: servers as programs that are started, watched and ended
 - `processes`, `machine`: what is read off the system
 - `workloads`: what is done to a server and measured, one module each
-- `plan`: which workloads with which numbers; `runner`: doing it; `results`, `table`: telling it
+- `plan`: which workloads with which numbers; `runner`: doing it
+- `results`, `table`, `goals`: telling it
 """

@@ -1,4 +1,4 @@
-"""Clients of one server, in the native generator; the one door to it.
+"""Clients of one server, in the native generator; nothing else uses that.
 
 Every wait has a limit, and ends in an error that names what is missing, so that a workload reads
 as a list of steps.
@@ -44,19 +44,22 @@ def raise_file_limit() -> None:
 
 
 class Load:
-    """Clients of the server at one URL; closing it closes their sockets."""
+    """Clients of one server; closing it closes their sockets."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, *urls: str) -> None:
         """Connect nothing yet.
+
+        Args:
+            urls: Where the server takes clients, one or more; they are spread evenly.
 
         Raises:
             BenchError: Not a URL of the kind ws://host:port/path, or an unknown host.
         """
-        host, port, path = _parts(url)
+        doors = [_parts(url) for url in urls]
         try:
-            self._generator = LoadGenerator(host, port, path, f"bench-{os.urandom(4).hex()}")
+            self._generator = LoadGenerator(doors, f"bench-{os.urandom(4).hex()}")
         except OSError as error:
-            raise BenchError(f"{url}: {error}") from error
+            raise BenchError(f"{', '.join(urls)}: {error}") from error
         self._clients: list[int] = []
         self._thread_began = self._wall_began = 0.0
         self.begin()

@@ -6,6 +6,7 @@ from typing import Any
 
 from amsync.bench.errors import BenchError
 from amsync.bench.workloads import (
+    Bounded,
     Churn,
     ColdJoin,
     ColdStart,
@@ -29,6 +30,9 @@ class Case:
     only_first: bool = False
     """Whether it is a figure of one server for itself, not to compare."""
 
+
+CLUSTER = "cluster"
+"""It is done to one server and to clusters of several shapes."""
 
 NAMED: Mapping[str, tuple[str, Sequence[Case]]] = {
     "fan-out": ("1 writer, many readers", [Case("fan-out", FanOut())]),
@@ -57,6 +61,15 @@ NAMED: Mapping[str, tuple[str, Sequence[Case]]] = {
     "idle": ("memory of idle connections", [Case("idle", Idle())]),
     "latency": ("edit to peer against the disk's fsync", [Case("latency", Latency())]),
     "memory": ("memory of an open document", [Case("memory", OpenDocument())]),
+    "bounded": ("whether a cluster's Redis grows", [Case("bounded", Bounded())]),
+    CLUSTER: (
+        "what a cluster costs, by its numbers of gateways and workers, against one process",
+        [
+            Case("cluster-100", FanOut(readers=100, rate=20, seconds=8)),
+            Case("cluster-20", FanOut(readers=20, rate=4, seconds=10)),
+            Case("cluster-rooms", Rooms(rooms=100, rate=2, seconds=8)),
+        ],
+    ),
 }
 """Workloads by the name that the command takes: what it is, and its cases."""
 

@@ -1,8 +1,9 @@
 """Servers as programs: started with a directory of their own, watched, ended.
 
-Every server tells in a line of its output where it listens; that is all they have in common.
+Every server tells in lines of its output where it listens; that is all they have in common.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -27,8 +28,11 @@ START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 _URL = re.compile(r"\bws://\S+?:\d+")
 
-NAMES = ("amsync", "automerge-repo", "samod")
+NAMES = ("amsync", "automerge-repo", "samod", "amsync-cluster")
 """Servers that we can start."""
+
+COMPARED = NAMES[:3]
+"""Those that are one process each."""
 
 
 class Server(Protocol):
@@ -36,7 +40,8 @@ class Server(Protocol):
 
     name: str
     version: str
-    url: str
+    urls: Sequence[str]
+    """Where it takes clients."""
     can_restart: bool
     """Whether it can be ended and started, and its files be thrown away."""
 
@@ -65,15 +70,19 @@ class StartedServer:
 
     can_restart = True
 
-    def __init__(self, name: str, version: str, command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, version: str, command: Sequence[str], *, url_count: int = 1
+    ) -> None:
         """Nothing runs before the context is entered.
 
         Args:
             command: What starts it; the data directory is appended.
+            url_count: So many places to connect to are waited for.
         """
         self.name = name
         self.version = version
-        self.url = ""
+        self.urls: list[str] = []
+        self._url_count = url_count
         self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -118,10 +127,12 @@ class StartedServer:
 
     def _start(self) -> float:
         self._data.mkdir(exist_ok=True)
+        self.urls = []
         log = self._folder / "log"
         began = time.monotonic()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AMSYNC_")}
         environment["PYTHONUNBUFFERED"] = "1"
+        environment["TMPDIR"] = str(self._folder)  # what it leaves when it is killed goes too
         try:
             with log.open("wb") as errors:
                 self._process = subprocess.Popen(  # noqa: S603 - our own commands
@@ -148,24 +159,27 @@ class StartedServer:
         return time.monotonic() - began
 
     def _read(self, process: subprocess.Popen[bytes], listening: threading.Event) -> None:
-        """Take its output, so that it never waits for us, and find the URL in it."""
+        """Take its output, so that it never waits for us, and find the URLs in it."""
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
                 found = _URL.search(line.decode(errors="replace"))
                 if found and not listening.is_set():
-                    self.url = found[0]
-                    listening.set()
+                    self.urls.append(found[0])
+                    if len(self.urls) == self._url_count:
+                        listening.set()
 
     def _end(self, number: int) -> None:
         process = self._process
         if process is None:
             return
-        process.send_signal(number)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        tree = ProcessTree(process.pid)
+        if number == signal.SIGTERM:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+        if process.poll() is None:
+            tree.kill()
             process.wait()
         self._process = None
 
@@ -178,12 +192,13 @@ class RunningServer:
     directory = None
 
     def __init__(self, url: str, pid: int | None) -> None:
-        self.name = self.url = url
+        self.name = url
+        self.urls = (url,)
         self.processes = None if pid is None else ProcessTree(pid)
 
     def restart(self, *, keep: bool) -> float:  # noqa: ARG002 - of every server
         """Not possible."""
-        raise BenchError(f"{self.url} was not started by this command, which can't restart it")
+        raise BenchError(f"{self.name} was not started by this command, which can't restart it")
 
     def __enter__(self) -> Self:
         return self
@@ -197,10 +212,19 @@ class RunningServer:
         pass
 
 
+def cluster(gateways: int, workers: int) -> Server:
+    """A cluster of ours on this machine, with a Redis of its own."""
+    command = [sys.executable, "-m", "amsync", "cluster", "dev", "--port", "0"]
+    command += ["--gateways", str(gateways), "--workers", str(workers), "--data-dir"]
+    name = f"amsync-cluster-{gateways}x{workers}"
+    return StartedServer(name, __version__, command, url_count=gateways)
+
+
 def prepare(name: str, *, cache: Path, scratch: Path, modules: Path | None, say: Say) -> Server:
-    """Make a server of a known name ready to be started; installs and builds what it needs.
+    """Make a server of one process ready to be started; installs and builds what it needs.
 
     Args:
+        name: One of `COMPARED`.
         scratch: A folder that outlives the server.
         modules: Installed packages of automerge-repo to use instead of installing them.
 

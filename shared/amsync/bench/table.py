@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from amsync.bench.processes import ROLES
 from amsync.bench.results import Results, Row
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
@@ -55,6 +56,13 @@ _SHOWN = {
     "fsync_seconds": "fsync",
     "memory_bytes": "memory",
     "sent_bytes": "sent",
+    "redis_memory_bytes": "Redis",
+    **{
+        f"{role}_{figure}": role
+        for role in ROLES
+        for figure in ("cpu_per_delivery_seconds", "memory_per_connection_bytes")
+    },
+    "cpu_per_second_seconds": "CPU per s",
 }
 
 

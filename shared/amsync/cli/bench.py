@@ -14,16 +14,16 @@ from typing import Any, NoReturn
 
 import click
 
-from amsync.bench import table
+from amsync.bench import goals, table
 from amsync.bench.errors import BenchError
 from amsync.bench.machine import describe
-from amsync.bench.plan import COMPARISON, FIRST_LOOK, NAMED, Case, changed
+from amsync.bench.plan import CLUSTER, COMPARISON, FIRST_LOOK, NAMED, Case, changed
 from amsync.bench.results import Results, Row, read
 from amsync.bench.runner import run, versions
-from amsync.bench.serving import NAMES, RunningServer, Server, prepare
+from amsync.bench.serving import COMPARED, NAMES, RunningServer, Server, cluster, prepare
 from amsync.cli.directory import fail, plain
 
-NUMBERS = ("readers", "rate", "seconds", "history")
+NUMBERS = ("readers", "rate", "seconds", "history", "connections", "documents")
 
 
 def _cache() -> Path:
@@ -40,6 +40,20 @@ def _cache() -> Path:
     type=click.Choice(NAMES),
     help="A server to start; may be given several times.  [default: amsync]",
 )
+@click.option(
+    "--gateways",
+    type=click.IntRange(1, 20),
+    default=1,
+    show_default=True,
+    help="Gateways of amsync-cluster.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 20),
+    default=1,
+    show_default=True,
+    help="Workers of amsync-cluster.",
+)
 @click.option("--url", help="A server that is running already: ws://HOST:PORT.")
 @click.option(
     "--pid", type=click.IntRange(1), help="Process of the server at --url: its CPU and memory."
@@ -54,6 +68,8 @@ def _cache() -> Path:
 @click.option(
     "--history", type=click.IntRange(1, 1_000_000), help="Changes that a document begins with."
 )
+@click.option("--connections", type=click.IntRange(1, 50_000), help="Idle connections.")
+@click.option("--documents", type=click.IntRange(1, 10_000), help="How many there are.")
 @click.option(
     "--json",
     "json_file",
@@ -96,7 +112,7 @@ def bench(workloads: tuple[str, ...], **given: Any) -> None:
     before = signal.signal(signal.SIGTERM, _on_sigterm)
     with tempfile.TemporaryDirectory(prefix="amsync-bench-") as scratch:
         try:
-            servers = _servers(names, Path(scratch), given)
+            servers = _servers(workloads, names, Path(scratch), given)
             results = _run(cases, servers, given["json_file"])
         except BenchError as error:
             fail(str(error))
@@ -137,12 +153,16 @@ def _names(given: dict[str, Any]) -> Sequence[str]:
     names: Sequence[str] = given["names"]
     if given["url"] is not None:
         return names
-    return names or (NAMES if given["compare"] else NAMES[:1])
+    return names or (COMPARED if given["compare"] else NAMES[:1])
 
 
-def _servers(names: Sequence[str], scratch: Path, given: dict[str, Any]) -> list[Server]:
+def _servers(
+    workloads: Sequence[str], names: Sequence[str], scratch: Path, given: dict[str, Any]
+) -> list[Server]:
     servers: list[Server] = [
-        prepare(
+        cluster(given["gateways"], given["workers"])
+        if name == "amsync-cluster"
+        else prepare(
             name,
             cache=given["cache_dir"] or _cache(),
             scratch=scratch,
@@ -151,6 +171,8 @@ def _servers(names: Sequence[str], scratch: Path, given: dict[str, Any]) -> list
         )
         for name in dict.fromkeys(names)
     ]
+    if CLUSTER in workloads and not given["names"] and given["url"] is None:
+        servers += [cluster(*shape) for shape in goals.SHAPES]
     if given["url"] is not None:
         servers.append(RunningServer(given["url"], given["pid"]))
     return servers
@@ -181,4 +203,6 @@ def _run(cases: Sequence[Case], servers: Sequence[Server], file: Path | None) ->
     if len(servers) > 1 or len(cases) > 1:
         click.echo()
         click.echo(table.text(results))
+    for verdict in goals.verdicts(results):
+        click.echo(str(verdict))
     return results

@@ -4,6 +4,7 @@ A workload is a frozen dataclass of its numbers with the methods of `Workload`. 
 `WrongDelivery` when clients did not get what was sent.
 """
 
+from amsync.bench.workloads.bounded import Bounded
 from amsync.bench.workloads.churn import Churn
 from amsync.bench.workloads.fan_out import FanOut, Latency
 from amsync.bench.workloads.idle import Idle, OpenDocument
@@ -14,6 +15,7 @@ from amsync.bench.workloads.search import HighestRate
 from amsync.bench.workloads.workload import Workload
 
 __all__ = [
+    "Bounded",
     "Churn",
     "ColdJoin",
     "ColdStart",

@@ -33,7 +33,7 @@ class Churn:
     def run(self, server: Server) -> Outcome:
         """Do it; the writer stays, so that the document stays open."""
         outcome = Outcome()
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             document = load.document(self.history)
             load.writer(document)
             for _ in range(min(5, self.cycles)):

@@ -48,7 +48,7 @@ class FanOut:
         """Write at the rate, after a few changes that don't count."""
         outcome = Outcome()
         count = max(1, round(self.rate * self.seconds))
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             document, writer = self.ready(load, count)
             with measured(server, load, outcome):
                 load.write(writer, document, count, 1 / self.rate)

@@ -5,7 +5,13 @@ from typing import Self
 
 from amsync.bench.load import Load
 from amsync.bench.serving import Server
-from amsync.bench.workloads.workload import SAVE_SECONDS, Outcome, calm_memory_bytes, measured
+from amsync.bench.workloads.workload import (
+    SAVE_SECONDS,
+    Outcome,
+    calm_memory_by_role,
+    calm_memory_bytes,
+    measured,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +40,27 @@ class Idle:
     def run(self, server: Server) -> Outcome:
         """Measure an idle server, connect all, measure again; and what idling costs in CPU."""
         outcome = Outcome()
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             # What the first client costs is not for each of them.
             load.writer(load.document(self.history))
-            before = calm_memory_bytes(server, load, self.seconds)
+            before = calm_memory_by_role(server, load, self.seconds)
             documents = [load.document(self.history) for _ in range(self.connections)]
             for document in documents:
                 load.offer(load.connect(), document)
             load.settle("bringing the documents into the server")
-            after = calm_memory_bytes(server, load, self.seconds)
+            after = calm_memory_by_role(server, load, self.seconds)
             with measured(server, load, outcome):
                 load.run(self.seconds)
             outcome.per("cpu_per_second_seconds", outcome.figures["wall_seconds"])
             load.settle("at the end")
-        if before is not None and after is not None:
-            outcome.figures["memory_before_bytes"] = before
-            outcome.figures["memory_bytes"] = after
-            outcome.figures["memory_per_connection_bytes"] = (after - before) / self.connections
+        if after:
+            outcome.figures["memory_before_bytes"] = sum(before.values())
+            outcome.figures["memory_bytes"] = sum(after.values())
+            added = {role: size - before.get(role, 0) for role, size in after.items()}
+            outcome.figures["memory_per_connection_bytes"] = sum(added.values()) / self.connections
+            for role in filter(None, added):
+                each = added[role] / self.connections
+                outcome.figures[f"{role}_memory_per_connection_bytes"] = each
         return outcome
 
 
@@ -76,14 +86,14 @@ class OpenDocument:
     def run(self, server: Server) -> Outcome:
         """Bring it in, restart the server, open it; a small one is open before."""
         outcome = Outcome()
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             small, large = load.document(10), load.document(self.history)
             load.writer(small)
             load.writer(large)
             outcome.figures["document_bytes"] = large.made.saved_bytes
             load.run(SAVE_SECONDS)
         server.restart(keep=True)
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             load.reader(load.adopt(small))
             load.settle("opening the small document")
             before = calm_memory_bytes(server, load, self.seconds)

@@ -31,7 +31,7 @@ class Ingest:
     def run(self, server: Server) -> Outcome:
         """Send all of them, wait for the acknowledgement."""
         outcome = Outcome()
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             document = load.document(1, self.changes)
             writer = load.writer(document)
             load.run(0.5)

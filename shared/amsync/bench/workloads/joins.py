@@ -37,7 +37,7 @@ class ColdJoin:
     def run(self, server: Server) -> Outcome:
         """Bring the document in, restart the server if asked, let all join."""
         outcome = Outcome()
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             document = load.document(self.history)
             load.writer(document)
             outcome.figures["document_bytes"] = document.made.saved_bytes
@@ -47,7 +47,7 @@ class ColdJoin:
                 self._join(server, load, document, outcome)
         if self.from_disk:
             server.restart(keep=True)
-            with Load(server.url) as load:
+            with Load(*server.urls) as load:
                 self._join(server, load, load.adopt(document), outcome)
         return outcome
 
@@ -86,7 +86,7 @@ class ColdStart:
     def run(self, server: Server) -> Outcome:
         """Bring all documents in, restart the server, ask for all of them in one go."""
         outcome = Outcome()
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             documents = [load.document(self.history) for _ in range(self.documents)]
             client = load.connect()
             for document in documents:
@@ -94,7 +94,7 @@ class ColdStart:
             load.settle("bringing the documents into the server")
             load.run(SAVE_SECONDS)
         outcome.figures["start_seconds"] = server.restart(keep=True)
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             documents = [load.adopt(document) for document in documents]
             with measured(server, load, outcome):
                 client = load.connect()

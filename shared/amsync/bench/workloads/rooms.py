@@ -38,7 +38,7 @@ class Rooms:
         """Write in all rooms, their changes spread evenly over time."""
         outcome = Outcome()
         count = max(1, round(self.rate * self.seconds))
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             documents = [load.document(self.history, count + 1) for _ in range(self.rooms)]
             writers = [load.writer(document) for document in documents]
             for document in documents:

@@ -74,7 +74,7 @@ class HighestRate:
 
     def _holds(self, server: Server, rate: float, trial: Outcome) -> bool:
         count = max(1, round(rate * self.seconds))
-        with Load(server.url) as load:
+        with Load(*server.urls) as load:
             fan_out = FanOut(self.readers, rate, self.seconds, self.history)
             document, writer = fan_out.ready(load, count)
             try:

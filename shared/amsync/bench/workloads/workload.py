@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from amsync.bench.load import Load
-from amsync.bench.processes import CpuClock
+from amsync.bench.processes import ROLES, CpuClock
 from amsync.bench.serving import Server
 
 ECHO_SECONDS = 0.3
@@ -78,6 +78,8 @@ def measured(server: Server, load: Load, outcome: Outcome) -> Iterator[None]:
     after = _clock(server)
     if before is not None and after is not None:
         outcome.figures["cpu_seconds"] = after.since(before)
+        for role in after.roles:
+            outcome.figures[f"{role}_cpu_seconds"] = after.since(before, role)
     figures = load.figures()
     outcome.figures["generator_busy_share"] = busy
     outcome.figures["generator_late_seconds"] = figures.late_seconds
@@ -106,7 +108,9 @@ def add_deliveries(load: Load, outcome: Outcome) -> None:
     }
     if figures.duplicates:
         outcome.figures["duplicate_changes"] = figures.duplicates
-    outcome.per("cpu_per_delivery_seconds", figures.delivered)
+    for each in ("", *(f"{role}_" for role in ROLES)):
+        source = f"{each}cpu_seconds"
+        outcome.per(f"{each}cpu_per_delivery_seconds", figures.delivered, source)
 
 
 def memory_bytes(server: Server) -> int | None:
@@ -116,11 +120,16 @@ def memory_bytes(server: Server) -> int | None:
 
 def calm_memory_bytes(server: Server, load: Load, seconds: float) -> int | None:
     """Memory of the server when it has nothing to do: the least within some seconds."""
-    found = []
+    return sum(calm_memory_by_role(server, load, seconds).values()) or None
+
+
+def calm_memory_by_role(server: Server, load: Load, seconds: float) -> dict[str, int]:
+    """The same for each role of its processes; empty if it is not known."""
+    found: list[dict[str, int]] = []
     for _ in range(4):
         load.run(seconds / 4)
-        found.append(memory_bytes(server))
-    return min((size for size in found if size is not None), default=None)
+        found.append({} if server.processes is None else server.processes.memory_by_role())
+    return min(found, key=lambda sizes: sum(sizes.values()))
 
 
 def _clock(server: Server) -> CpuClock | None:

@@ -33,15 +33,20 @@ struct Schedule {
     left: u32,
 }
 
+/// Where one of the server's processes takes clients.
+struct Door {
+    address: SocketAddr,
+    host: String,
+    path: String,
+}
+
 /// Many clients of one server.
 #[pyclass(module = "amsync._automerge")]
 pub struct LoadGenerator {
     poll: Poll,
     events: Events,
     scratch: Vec<u8>,
-    address: SocketAddr,
-    host: String,
-    path: String,
+    doors: Vec<Door>,
     prefix: String,
     clients: Vec<Client>,
     documents: Vec<Shared>,
@@ -69,7 +74,8 @@ impl LoadGenerator {
 
     fn connect_one(&mut self) -> std::io::Result<()> {
         let index = self.clients.len();
-        let mut socket = Socket::connect(self.address, &self.host, &self.path)?;
+        let door = &self.doors[index % self.doors.len()];
+        let mut socket = Socket::connect(door.address, &door.host, &door.path)?;
         self.poll.registry().register(
             &mut socket.stream,
             Token(index),
@@ -249,20 +255,28 @@ impl LoadGenerator {
 #[pymethods]
 impl LoadGenerator {
     #[new]
-    fn new(host: String, port: u16, path: String, prefix: String) -> PyResult<Self> {
+    fn new(doors: Vec<(String, u16, String)>, prefix: String) -> PyResult<Self> {
         let io = |error: std::io::Error| PyOSError::new_err(error.to_string());
-        let address = (host.as_str(), port)
-            .to_socket_addrs()
-            .map_err(io)?
-            .next()
-            .ok_or_else(|| PyOSError::new_err(format!("{host} has no address")))?;
+        if doors.is_empty() {
+            return Err(PyValueError::new_err("there is nowhere to connect to"));
+        }
+        let find = |(host, port, path): (String, u16, String)| {
+            let address = (host.as_str(), port)
+                .to_socket_addrs()
+                .map_err(io)?
+                .next()
+                .ok_or_else(|| PyOSError::new_err(format!("{host} has no address")))?;
+            Ok(Door {
+                address,
+                host: format!("{host}:{port}"),
+                path,
+            })
+        };
         Ok(Self {
+            doors: doors.into_iter().map(find).collect::<PyResult<_>>()?,
             poll: Poll::new().map_err(io)?,
             events: Events::with_capacity(1024),
             scratch: vec![0; READ_BYTES],
-            address,
-            host: format!("{host}:{port}"),
-            path,
             prefix,
             clients: Vec::new(),
             documents: Vec::new(),
