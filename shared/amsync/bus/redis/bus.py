@@ -110,12 +110,11 @@ class RedisBus:
         return int(ms), int(sequence)
 
     def reader(self) -> RedisReader:
-        """Make a reader that follows nothing yet, with a connection of its own."""
+        """Make a reader that follows nothing yet, with connections of its own."""
         reader = RedisReader(
             self._url,
             name=f"{self._name}-reader-{next(self._numbers)}",
             answer_seconds=self._answer_seconds,
-            unblock=lambda client_id: self.client.call("CLIENT", "UNBLOCK", client_id),
             ahead_bytes=self._ahead_bytes,
         )
         self._readers.append(reader)
@@ -166,4 +165,6 @@ class RedisBus:
         self._epoch = epoch
 
     def _changed(self) -> None:
+        for reader in self._readers:
+            reader.check()
         self.on_change()

@@ -5,7 +5,7 @@ is ever sent again; while Redis is away calls fail at once. What `call` gives is
 so it can be awaited where there is no task (`amsync.turns.Routine`). Nothing bounds the calls
 outstanding but their callers, who wait for the answers.
 
-Not here: Redis Cluster's redirections, subscriptions, RESP3.
+Not here: Redis Cluster's redirections, what comes of subscriptions (`on_push`), RESP3.
 """
 
 import asyncio
@@ -41,10 +41,11 @@ class RedisClient:
         name: What CLIENT LIST shows, and the logs.
         answer_seconds: A call that waits longer for its answer loses the connection.
         prepare: Done with each new connection before calls may use it.
+        on_push: For a connection that listens: gets what answers no call, see `Wire`.
 
     Attributes:
         on_change: Called on the loop when `is_connected` has changed. Must not raise.
-        client_id: What Redis calls the present connection, for CLIENT UNBLOCK.
+        client_id: What Redis calls the present connection.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class RedisClient:
         name: str = "amsync",
         answer_seconds: float = ANSWER_SECONDS,
         prepare: Callable[[Wire], Awaitable[None]] = _nothing,
+        on_push: Callable[[Any], None] | None = None,
     ) -> None:
         self._address: Address = parse(url)
         self._name = name
         self._answer_seconds = answer_seconds
-        self._prepare = prepare
+        self._prepare, self._on_push = prepare, on_push
         self._wire: Wire | None = None
         self._lost = asyncio.Event()
         self._connected = asyncio.Event()
@@ -137,6 +139,16 @@ class RedisClient:
             answer.set_exception(BusError(f"Redis at {self._address} is out of reach"))
         return answers
 
+    def post(self, packed: bytes) -> None:
+        """Send commands whose answers are for `on_push`; nothing while not connected."""
+        if self._wire is not None:
+            self._wire.post(packed)
+
+    def lose(self, reason: str) -> None:
+        """Give the present connection up, if there is one; another one is made."""
+        if self._wire is not None:
+            self._wire.lose(reason)
+
     async def script(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
         """Run a script; raises what `call` raises."""
         rest = (len(keys), *keys, *arguments)
@@ -188,7 +200,7 @@ class RedisClient:
         loop = asyncio.get_running_loop()
 
         def make() -> Wire:
-            return Wire(self._wire_lost, self._answer_seconds)
+            return Wire(self._wire_lost, self._answer_seconds, self._on_push)
 
         if endpoint.path:
             _, wire = await loop.create_unix_connection(make, endpoint.path)

@@ -1,15 +1,25 @@
-"""Reads many streams over a connection of its own, ahead of its consumer but not far.
+"""Follows many streams for one consumer, ahead of it but not far.
 
-Holds: what was queued of a stream is dropped when that is followed anew, and so is what was on
-its way. A stream that is to be read from behind a position which it has never reached has lost
-entries, and is read from its start. So is every stream when the connection was lost, since a
-Redis that came back may have lost entries and number new ones below the old.
+Entries are pushed: the script that appends one publishes it too (append.lua), over a connection
+that only listens. What is missed there is read with XREAD over another one: what stood in a
+stream before it was followed, what came while the consumer was behind, what is too large to be
+pushed. A stream is *live* when a whole XREAD, asked after its subscription began, has come with
+nothing missed meanwhile; from then on pushes alone continue it.
+
+Holds: an entry is queued only right behind the one before it, which Redis's count of bytes shows;
+else the stream is read. While nothing is pushed, streams are read every `POLL_SECONDS`; when all
+are live, every `CHECK_SECONDS`, and it is seen that the server is still the master. What was
+queued of a stream is dropped when that is followed anew. A stream that is to be read from behind
+a position which it has never reached has lost entries, and is read from its start. So is every
+stream when the reading connection was lost, since a Redis that came back may have lost entries
+and number new ones below the old.
 
 Not here: dropping repetitions, which is the consumer's (B1 of the port).
 """
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,93 +27,138 @@ from typing import Any
 from amsync.bus.port import START, Position, StreamEntry
 from amsync.bus.redis.client import RedisClient
 from amsync.bus.redis.scripts import LAST_ID
-from amsync.bus.redis.wire import ReplyError, Wire
+from amsync.bus.redis.wire import ReplyError, Wire, pack
 from amsync.errors import BusError, ConfigError
 
 logger = logging.getLogger(__name__)
 
 AHEAD_BYTES = 8 * 1024 * 1024
-BLOCK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
+POLL_SECONDS = 0.02
 FIRST_COUNT = 16
 MOST_COUNT = 256
-UNBLOCK_AGAIN_SECONDS = 0.005
 REFUSED_SECONDS = 1.0
+MOST_UNHEARD = 3
+"""So many checks may pass without a sign of the pushing connection."""
+
+_ROLE = pack(("ROLE",))
+_PING = pack(("PING",))
 
 
 class _Followed:
-    """A stream as it was followed once; followed anew it is another one."""
+    """A stream as it was followed once; followed anew it is another one.
 
-    __slots__ = ("after", "is_checked", "packed_id", "packed_name", "stream")
+    Attributes:
+        after: The last entry that was queued.
+        added: The stream's count of bytes there; None if it is not known.
+        is_subscribed: What is appended from now on is pushed to us.
+        is_live: Everything up to `after` was queued, and what follows will be pushed.
+        has_missed: Something may have been appended that the XREAD on its way does not bring.
+    """
 
-    def __init__(self, stream: str, after: Position) -> None:
+    __slots__ = (
+        "added",
+        "after",
+        "has_missed",
+        "is_checked",
+        "is_live",
+        "is_subscribed",
+        "packed_name",
+        "stream",
+    )
+
+    def __init__(self, stream: str, after: Position, *, is_subscribed: bool) -> None:
         self.stream = stream
         self.packed_name = _bulk(stream.encode())
         self.is_checked = after == START
-        self.begin_after(after)
-
-    def begin_after(self, after: Position) -> None:
         self.after = after
-        self.packed_id = _bulk(b"%d-%d" % after)
+        self.added: int | None = None
+        self.is_subscribed = is_subscribed
+        self.is_live = False
+        self.has_missed = False
+
+    def miss(self) -> None:
+        """Something came that is not queued: it has to be read."""
+        self.is_live, self.has_missed = False, True
+
+    def continues(self, added: int, size: int) -> bool:
+        """Whether an entry that ends at this count is right behind the last one."""
+        return self.added is None or added - size == self.added
 
 
 class RedisReader:
     """`Reader` over Redis.
 
     Args:
-        url, name, answer_seconds: Of its connection, see `RedisClient`.
-        unblock: Make Redis end a wait of this client id; gives how many it has ended.
-        ahead_bytes: It reads no further while its consumer has left so many. One answer may pass
+        url, name, answer_seconds: Of its connections, see `RedisClient`.
+        ahead_bytes: It queues no further while its consumer has left so many. One answer may pass
             the bound: by COUNT entries of every stream, and COUNT shrinks when it does.
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        name: str,
-        answer_seconds: float,
-        unblock: Callable[[int], asyncio.Future[Any]],
-        ahead_bytes: int = AHEAD_BYTES,
+        self, url: str, *, name: str, answer_seconds: float, ahead_bytes: int = AHEAD_BYTES
     ) -> None:
         self._client = RedisClient(
             url, name=name, answer_seconds=answer_seconds, prepare=self._from_the_start
         )
-        self._unblock = unblock
+        self._pushes = RedisClient(
+            url, name=f"{name}-pushes", answer_seconds=answer_seconds, on_push=self._push
+        )
+        self._pushes.on_change = self._pushes_changed
         self._ahead_bytes = ahead_bytes
         self._followed: dict[bytes, _Followed] = {}
         self._queue: deque[StreamEntry] = deque()
         self._queued_bytes = 0
         self._count = FIRST_COUNT
-        self._waiting: asyncio.Future[Any] | None = None
-        self._is_stale = False  # a stream was followed that the XREAD on its way does not name
-        self._is_unblocking = False
+        self._next_check = 0.0
+        self._unheard = 0
+        self._is_refused = False
+        self._is_full = False
         self._was_connected = False
         self._is_closed = False
         self._go_on = asyncio.Event()
         self._ready = asyncio.Event()
         self.on_ready: Callable[[], None] = lambda: None
         self._client.start()
+        self._pushes.start()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def follow(self, stream: str, after: Position) -> None:
         """Read a stream from behind `after`; what was queued of it before is dropped."""
-        self.unfollow(stream)
-        self._followed[stream.encode()] = _Followed(stream, after)
-        self._end_waiting()
+        name = stream.encode()
+        known = self._followed.get(name)
+        if known is None:
+            self._pushes.post(pack(("SUBSCRIBE", name)))
+        else:
+            self._forget_queued(stream)
+        is_subscribed = known is not None and known.is_subscribed
+        self._followed[name] = _Followed(stream, after, is_subscribed=is_subscribed)
+        self._go_on.set()
 
     def unfollow(self, stream: str) -> None:
         """Stop reading a stream."""
-        if self._followed.pop(stream.encode(), None) is not None:
-            self._queue = deque(entry for entry in self._queue if entry.stream != stream)
-            self._queued_bytes = sum(entry.size_bytes for entry in self._queue)
-            self._go_on.set()
+        name = stream.encode()
+        if self._followed.pop(name, None) is not None:
+            self._pushes.post(pack(("UNSUBSCRIBE", name)))
+            self._forget_queued(stream)
+
+    def _forget_queued(self, stream: str) -> None:
+        self._queue = deque(entry for entry in self._queue if entry.stream != stream)
+        self._queued_bytes = sum(entry.size_bytes for entry in self._queue)
+        self._go_on.set()
 
     def begin_again(self) -> None:
         """Read every followed stream from its start: Redis lost them, or may have."""
         self._followed = {
-            name: _Followed(one.stream, START) for name, one in self._followed.items()
+            name: _Followed(one.stream, START, is_subscribed=one.is_subscribed)
+            for name, one in self._followed.items()
         }
-        self._end_waiting()
+        self._go_on.set()
+
+    def check(self) -> None:
+        """See now whether something is missing, and whether the server is still the master."""
+        self._next_check = 0.0
+        self._go_on.set()
 
     def take(self, max_bytes: int) -> list[StreamEntry]:
         """What can be read now, possibly nothing. Raises BusError when the bus is closed."""
@@ -118,7 +173,7 @@ class RedisReader:
             entry = self._queue.popleft()
             self._queued_bytes -= entry.size_bytes
             taken.append(entry)
-        if self._queued_bytes < self._ahead_bytes:
+        if self._is_full and self._queued_bytes < self._ahead_bytes:
             self._go_on.set()
         return taken
 
@@ -133,9 +188,9 @@ class RedisReader:
         return self._queued_bytes
 
     @property
-    def client_id(self) -> int:
-        """What Redis calls its present connection."""
-        return self._client.client_id
+    def client_ids(self) -> tuple[int, int]:
+        """What Redis calls its present connections: the reading and the pushing one."""
+        return self._client.client_id, self._pushes.client_id
 
     async def read(self, max_bytes: int) -> Sequence[StreamEntry]:
         """Wait for something to read. Raises BusError when the bus is closed."""
@@ -154,98 +209,168 @@ class RedisReader:
         self._task.cancel()
         await asyncio.wait([self._task])
         await self._client.close()
+        await self._pushes.close()
         self._ready.set()
         self.on_ready()
+
+    # -- what is pushed
+
+    def _pushes_changed(self) -> None:
+        self._unheard = 0
+        for one in self._followed.values():
+            one.is_subscribed = False
+            one.miss()
+        if self._pushes.is_connected and self._followed:
+            self._pushes.post(pack(("SUBSCRIBE", *self._followed)))
+        self._go_on.set()
+
+    def _push(self, reply: Any) -> None:
+        self._unheard = 0
+        if isinstance(reply, ReplyError):
+            if not self._is_refused:
+                self._is_refused = True
+                extra = {"reason": str(reply)}
+                logger.warning("Redis refuses to push; streams are read often", extra=extra)
+            return
+        if not isinstance(reply, list):
+            return
+        kind, name, rest = (*reply, b"")[:3]
+        followed = self._followed.get(name)
+        if followed is None:
+            return
+        if kind == b"message":
+            self._pushed(followed, rest)
+        else:
+            followed.is_subscribed = kind == b"subscribe"
+            followed.miss()
+            self._go_on.set()
+
+    def _pushed(self, followed: _Followed, payload: bytes) -> None:
+        if not followed.is_live:
+            followed.has_missed = True
+            return
+        entry_id, _, rest = payload.partition(b" ")
+        position = _position(entry_id)
+        if position <= followed.after:
+            return
+        count, mark, data = rest.partition(b" ")
+        size, added = len(data), int(count)
+        if mark and followed.continues(added, size) and self._queued_bytes < self._ahead_bytes:
+            followed.after, followed.added = position, added
+            self._queue.append(StreamEntry(followed.stream, position, data, size))
+            self._queued_bytes += size
+            self._tell()
+        else:
+            followed.miss()
+            self._go_on.set()
+
+    def _tell(self) -> None:
+        self._ready.set()
+        self.on_ready()
+
+    # -- what is read
 
     async def _run(self) -> None:
         while True:
             try:
                 await self._client.wait_connected()
-                if not self._followed or self._queued_bytes >= self._ahead_bytes:
-                    self._go_on.clear()
+                self._go_on.clear()
+                self._is_full = self._queued_bytes >= self._ahead_bytes
+                if self._is_full or not self._followed:
                     await self._go_on.wait()
-                elif await self._check():
-                    await self._read_once()
+                else:
+                    await self._look()
             except (ReplyError, ConfigError) as error:
                 logger.warning("Redis refuses to be read, trying on", extra={"reason": str(error)})
                 await asyncio.sleep(REFUSED_SECONDS)
             except BusError:
                 await asyncio.sleep(0)  # lost: what follows waits for the next connection
 
-    async def _read_once(self) -> None:
-        asked = dict(self._followed)
-        self._is_stale = False
-        (self._waiting,) = self._client.send(self._command(asked), 1, BLOCK_SECONDS)
+    async def _look(self) -> None:
+        """Read what is not live, or all when it is time to; else rest."""
+        now = time.monotonic()
+        is_due = now >= self._next_check
+        asked = {k: one for k, one in self._followed.items() if is_due or not one.is_live}
+        if not asked:
+            await self._rest(self._next_check - now)
+            return
+        if is_due:
+            self._next_check = now + CHECK_SECONDS
+            self._listen()
+        await self._check_positions(asked)
+        found_some = await self._read_once(asked)
+        if not found_some and not any(one.is_subscribed for one in asked.values()):
+            await self._rest(POLL_SECONDS)
+
+    async def _rest(self, seconds: float) -> None:
         try:
-            reply = await self._waiting
-        finally:
-            self._waiting = None
-        if reply is not None:
-            self._take_in(reply, asked)
+            async with asyncio.timeout(seconds):
+                await self._go_on.wait()
+        except TimeoutError:
+            return
+
+    def _listen(self) -> None:
+        self._unheard += 1
+        if self._unheard > MOST_UNHEARD:
+            self._pushes.lose("nothing was heard for too long")
+        self._pushes.post(_PING)
+
+    async def _read_once(self, asked: dict[bytes, _Followed]) -> bool:
+        """XREAD; returns whether something new came."""
+        for one in asked.values():
+            one.has_missed = not one.is_subscribed
+        command = _ROLE + self._command(asked)
+        role, reply = await asyncio.gather(*self._client.send(command, 2, 0))
+        if role[0] != b"master":
+            self._client.lose("it is no master any more")
+            return False
+        return self._take_in(dict(reply or ()), asked)
 
     def _command(self, asked: dict[bytes, _Followed]) -> bytes:
-        """XREAD of all streams, by parts packed before: 64 names and ids are 90 us to pack."""
-        options = (b"COUNT", b"%d" % self._count, b"BLOCK", b"%d" % round(BLOCK_SECONDS * 1000))
-        parts = [b"*%d\r\n" % (2 + len(options) + 2 * len(asked))]
-        parts += [_bulk(word) for word in (b"XREAD", *options, b"STREAMS")]
+        """XREAD of these streams, by names packed before: 64 of them are 90 us to pack."""
+        parts = [b"*%d\r\n" % (4 + 2 * len(asked))]
+        parts += [_bulk(word) for word in (b"XREAD", b"COUNT", b"%d" % self._count, b"STREAMS")]
         parts += [one.packed_name for one in asked.values()]
-        parts += [one.packed_id for one in asked.values()]
+        parts += [_bulk(b"%d-%d" % one.after) for one in asked.values()]
         return b"".join(parts)
 
-    async def _check(self) -> bool:
+    async def _check_positions(self, asked: dict[bytes, _Followed]) -> None:
         """A stream that has never come as far as where we are to begin has lost its entries."""
-        unchecked = [one for one in self._followed.values() if not one.is_checked]
+        unchecked = [one for one in asked.values() if not one.is_checked]
         ids = await asyncio.gather(
             *(self._client.script(LAST_ID, (one.stream,)) for one in unchecked)
         )
         for one, last in zip(unchecked, ids, strict=True):
             one.is_checked = True
             if last is None or _position(last) < one.after:
-                one.begin_after(START)
-        return bool(self._followed) and all(one.is_checked for one in self._followed.values())
+                one.after = START
 
-    def _take_in(self, reply: list[Any], asked: dict[bytes, _Followed]) -> None:
+    def _take_in(self, found: dict[bytes, Any], asked: dict[bytes, _Followed]) -> bool:
         size = 0
         is_cut = False
-        for name, entries in reply:
-            is_cut |= len(entries) == self._count
-            followed = asked[name]
+        for name, followed in asked.items():
             if self._followed.get(name) is not followed:
                 continue
+            entries = found.get(name, ())
             for entry_id, fields in entries:
                 position = _position(entry_id)
+                if position <= followed.after:  # was pushed meanwhile
+                    continue
                 data = fields[1]
                 size += len(data)
                 self._queue.append(StreamEntry(followed.stream, position, data, len(data)))
-            followed.begin_after(position)
+                followed.after, followed.added = position, int(fields[3])
+            is_whole = len(entries) < self._count
+            is_cut |= not is_whole
+            followed.is_live = is_whole and not followed.has_missed
         self._queued_bytes += size
         if size > self._ahead_bytes:
             self._count = max(1, self._count // 2)
         elif is_cut and size < self._ahead_bytes // 8:
             self._count = min(MOST_COUNT, self._count * 2)
-        if self._queue:
-            self._ready.set()
-            self.on_ready()
-
-    def _end_waiting(self) -> None:
-        self._is_stale = True
-        self._go_on.set()
-        if self._waiting is not None and not self._is_unblocking:
-            self._is_unblocking = True
-            asyncio.get_running_loop().call_soon(self._end_wait)
-
-    def _end_wait(self) -> None:
-        """Make the XREAD on its way return; it may not have begun to wait, so try until it has."""
-        if self._waiting is None or not self._is_stale:
-            self._is_unblocking = False
-        else:
-            self._unblock(self._client.client_id).add_done_callback(self._unblocked)
-
-    def _unblocked(self, answer: asyncio.Future[Any]) -> None:
-        if not answer.cancelled() and answer.exception() is None and answer.result() == 1:
-            self._is_unblocking = False
-        else:
-            asyncio.get_running_loop().call_later(UNBLOCK_AGAIN_SECONDS, self._end_wait)
+        if size:
+            self._tell()
+        return size > 0
 
     async def _from_the_start(self, _: Wire) -> None:
         if self._was_connected:

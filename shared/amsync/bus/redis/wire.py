@@ -40,15 +40,22 @@ class Wire(asyncio.Protocol):
     Args:
         on_lost: Called once, with the reason, after every outstanding call has failed.
         answer_seconds: A call that waits longer for its answer loses the connection.
+        on_push: Called with everything that comes while no call waits, errors too. None: there
+            is no such thing.
 
     Attributes:
         lost_because: Why it was lost, None while it can be used.
         is_closed: Done when its socket is closed.
     """
 
-    def __init__(self, on_lost: Callable[["Wire", str], None], answer_seconds: float) -> None:
+    def __init__(
+        self,
+        on_lost: Callable[["Wire", str], None],
+        answer_seconds: float,
+        on_push: Callable[[Any], None] | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._on_lost = on_lost
+        self._on_lost, self._on_push = on_lost, on_push
         self._reader = hiredis.Reader(protocolError=BusError, replyError=ReplyError)
         self._waiting: deque[tuple[asyncio.Future[Any], int]] = deque()
         self._transport: asyncio.Transport | None = None
@@ -85,6 +92,11 @@ class Wire(asyncio.Protocol):
         self._transport.write(packed)
         return answers
 
+    def post(self, packed: bytes) -> None:
+        """Send commands whose answers are for `on_push`."""
+        if self.lost_because is None and self._transport is not None:
+            self._transport.write(packed)
+
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
         self._reader.feed(data)
@@ -96,6 +108,9 @@ class Wire(asyncio.Protocol):
 
     def _answer(self, reply: Any) -> None:
         if not self._waiting:
+            if self._on_push is not None:
+                self._on_push(reply)
+                return
             self.lose("an answer that nobody asked for")
             return
         answer, _ = self._waiting.popleft()

@@ -1,4 +1,4 @@
--- Add an entry to a stream unless that is full.
+-- Add an entry to a stream unless that is full, and push it to who listens (reader.py).
 --
 -- KEYS: the stream; its size key, a hash of `added` (bytes ever appended), `trimmed` (how far
 --   into those it was trimmed) and `ends` (both keys have a time to live).
@@ -6,6 +6,8 @@
 -- Returns the entry's id, or nil when the stream is full.
 --
 -- Each entry carries the value of `added` behind it, so that trimming knows what it has freed.
+-- What is pushed is its id, that value, and the entry itself unless it is large: Redis closes a
+-- connection that is pushed more than it takes. A push that is refused harms nothing.
 
 local size = redis.call('HMGET', KEYS[2], 'added', 'trimmed', 'ends')
 local added, trimmed = tonumber(size[1]), tonumber(size[2]) or 0
@@ -36,4 +38,7 @@ else
     redis.call('PERSIST', KEYS[2])
   end
 end
+local pushed = id .. ' ' .. text
+if bytes <= 65536 then pushed = pushed .. ' ' .. ARGV[1] end
+redis.pcall('PUBLISH', KEYS[1], pushed)
 return id
