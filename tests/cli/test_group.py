@@ -24,7 +24,9 @@ print(json.dumps([result.exit_code, result.output, sorted(sys.modules)]))
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["doc", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["doc", "--help"], ["health", "--help"]], ids=" ".join
+)
 def test_help_and_version_load_neither_engine_nor_server(
     tmp_path: Path, arguments: list[str]
 ) -> None:

@@ -20,6 +20,10 @@ COMMANDS = {
         "Keep documents for a cluster.",
     ),
     "cluster": ("amsync.cli.cluster:cluster", "Look at a cluster, or try one out."),
+    "health": (
+        "amsync.cli.health:health",
+        "Ask a running process whether it is well, by its admin port.",
+    ),
     "fsck": ("amsync.cli.fsck:fsck", "Look for damage in a data directory, without changing it."),
     "doc": ("amsync.cli.doc:doc", "List, show, export and import the documents of a directory."),
     "checkpoint": ("amsync.cli.checkpoint:checkpoint", "Bring everything out of the log."),
