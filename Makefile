@@ -45,7 +45,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help serve build test test-all lint format wheel lock clean missing node redis lint-tools lint-samod
+.PHONY: help serve build test test-all compose-test lint format wheel lock clean missing node redis docker lint-tools lint-samod
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -57,10 +57,13 @@ serve: build ## build, then run `amsync serve`; options in ARGS="--port 4000"
 build: $(STAMPS)/package ## install amsync and its engine into .venv
 
 test: node redis lint $(STAMPS)/javascript ## lint and the test suite, in under 5 minutes
-	@$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 -m "not slow and not docker" $(PYTEST_ARGS)
 
 test-all: node redis lint lint-samod $(STAMPS)/javascript $(STAMPS)/fuzz $(STAMPS)/samod ## the same with all that takes longer
-	@AMSYNC_TEST_ALL=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	@AMSYNC_TEST_ALL=1 $(BIN)/python -m pytest -n 2 -m "not docker" $(PYTEST_ARGS)
+
+compose-test: docker node $(STAMPS)/dev $(STAMPS)/javascript ## the image and docker-compose.yml with real clients; needs Docker
+	@$(BIN)/python -m pytest -m docker tests/compose $(PYTEST_ARGS)
 
 lint: lint-tools $(STAMPS)/dev ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
 	@$(BIN)/ruff check --quiet .
@@ -106,6 +109,9 @@ node:
 
 redis:
 	@tools/get-redis.sh
+
+docker:
+	@tools/check-tools.sh docker
 
 lint-tools:
 	@tools/check-tools.sh cargo rust-lint

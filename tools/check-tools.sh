@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks for the tools that building and testing amsync need.
 #
-#   tools/check-tools.sh [python|compiler|cargo|rust-lint|node]...
+#   tools/check-tools.sh [python|compiler|cargo|rust-lint|node|docker]...
 #
 # Each missing or too old tool gives one line on standard error: its name, the version needed,
 # what was found and how to get it. Exit status 1 if there was any, else 0.
@@ -13,6 +13,7 @@ python=${PYTHON:-python3}
 compiler=${CC:-cc}
 python_hint="apt install python3 python3-venv (Debian 12 and later), or set PYTHON=python3.12"
 cargo_hint="install rustup (apt install rustup, or see rustup.rs), then: rustup default stable"
+docker_hint="install Docker Engine 20.10 or newer with its compose plugin, or see docker.com"
 node_hint="apt install nodejs npm (Debian 13 and later), or see nodejs.org"
 status=0
 
@@ -88,6 +89,16 @@ check_rust_lint() {
     done
 }
 
+check_docker() {
+    require docker 20 10 "$docker_hint" || return
+    if ! docker compose version >/dev/null 2>&1; then
+        missing "docker compose" "not found" "$docker_hint"
+        return
+    fi
+    docker info >/dev/null 2>&1 ||
+        missing "a running Docker engine" "'docker info' fails" "start it, or set DOCKER_HOST"
+}
+
 for tool in "$@"; do
     case $tool in
         python) check_python ;;
@@ -98,8 +109,9 @@ for tool in "$@"; do
             require node 20 0 "$node_hint"
             require npm 9 0 "$node_hint"
             ;;
+        docker) check_docker ;;
         *)
-            echo "usage: $0 [python|compiler|cargo|rust-lint|node]..." >&2
+            echo "usage: $0 [python|compiler|cargo|rust-lint|node|docker]..." >&2
             exit 2
             ;;
     esac

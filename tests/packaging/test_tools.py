@@ -10,13 +10,14 @@ from support.program import run_to_end
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tools" / "check-tools.sh"
-ALL = ("python", "compiler", "cargo", "rust-lint", "node")
+ALL = ("python", "compiler", "cargo", "rust-lint", "node", "docker")
 NEW_ENOUGH = {
     "python3": "Python 3.11.2",
     "cc": "cc (Debian 12.2.0-14) 12.2.0",
     "cargo": "cargo 1.90.0 (840b83a10 2025-07-30)",
     "node": "v20.0.0",
     "npm": "9.2.0",
+    "docker": "Docker version 20.10.24+dfsg1, build 297e128",
 }
 
 
@@ -76,6 +77,7 @@ def test_tools_that_are_just_new_enough_pass_silently(machine: Machine) -> None:
         ("cargo", "cargo", "cargo >= 1.90", "rustup"),
         ("node", "node", "node >= 20", "nodejs"),
         ("npm", "node", "npm >= 9", "nodejs"),
+        ("docker", "docker", "docker >= 20.10", "Docker Engine"),
     ],
 )
 def test_missing_tool_gives_one_line_with_name_version_and_how_to_get_it(
@@ -99,6 +101,7 @@ def test_missing_tool_gives_one_line_with_name_version_and_how_to_get_it(
         ("cargo", "cargo", "cargo 0.66.0", "0.66.0"),
         ("node", "node", "v18.20.4", "18.20.4"),
         ("npm", "node", "8.19.4", "8.19.4"),
+        ("docker", "docker", "Docker version 19.03.15, build 99e3ed8919", "19.03.15"),
         ("cargo", "cargo", "something odd", "no version"),
     ],
 )
@@ -143,6 +146,18 @@ def test_compiler_that_cannot_link_gives_one_line(machine: Machine) -> None:
     line = machine.complaint("compiler")
 
     assert "libc6-dev" in line
+
+
+@pytest.mark.parametrize(
+    ("failing", "said"), [("compose", "docker compose"), ("info", "a running Docker engine")]
+)
+def test_docker_without_plugin_or_engine_gives_one_line(
+    machine: Machine, failing: str, said: str
+) -> None:
+    answer = NEW_ENOUGH["docker"]
+    machine.install("docker", f"[ \"$1\" != {failing} ] && echo '{answer}'")
+
+    assert said in machine.complaint("docker")
 
 
 def test_all_that_is_missing_is_named_at_once(machine: Machine) -> None:
