@@ -738,12 +738,12 @@ class Worker:
         it has grown to twice its size.
         """
         read_bytes = 0
-        if not self._is_ours(document_id):
+        if not self._still_ours(shard_of(document_id, self._store.volume.shard_count)):
             return 0
 
         def compact() -> None:
             nonlocal read_bytes
-            compacted = self._store.compact_if_due(document_id)
+            compacted = self._store.compact_if_due(document_id, self._still_ours)
             if compacted is not None:
                 read_bytes = compacted.read_bytes
                 snapshot = compacted.snapshot
@@ -752,11 +752,8 @@ class Worker:
         _failed(compact, self._metrics, "compact")
         return read_bytes
 
-    def _is_ours(self, document_id: DocumentId) -> bool:
-        if self._tenure is None:
-            return True
-        shard = shard_of(document_id, self._store.volume.shard_count)
-        return self._tenure.lost([shard]) == []
+    def _still_ours(self, shard: int) -> bool:
+        return self._tenure is None or self._tenure.lost([shard]) == []
 
     def _compacted(
         self,

@@ -40,10 +40,13 @@ class Server(Protocol):
 
     name: str
     version: str
-    urls: Sequence[str]
     """Where it takes clients."""
     can_restart: bool
     """Whether it can be ended and started, and its files be thrown away."""
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """Where it listens; several if it has several gateways."""
 
     @property
     def processes(self) -> ProcessTree | None:

@@ -22,6 +22,9 @@ log = logging.getLogger("amsync.cluster")
 
 SHARD_COUNT = 64
 RESCAN_MARGIN_SECONDS = 5.0
+CHECKPOINT_BYTES = 16 * 1024 * 1024
+"""So much of a worker that dies its heirs have to read, a second's work, before they go on."""
+
 LEAVE_SECONDS = 20.0
 """Shards are given away in this time at the most; the leases of the others then run out."""
 
@@ -79,6 +82,7 @@ class WorkerNode(ClusterMember):
                 ephemeral=isinstance(storage_id, Ephemeral),
                 shard_count=count or SHARD_COUNT,
                 strict_shard_count=count is not None,
+                checkpoint_bytes=CHECKPOINT_BYTES,
                 shared=Shared(epoch, rescan_seconds=TTL_SECONDS + RESCAN_MARGIN_SECONDS),
                 observe=lambda seconds, _bytes: self.metrics.fsync_seconds.observe(seconds),
             )
