@@ -165,16 +165,16 @@ def keeps_the_peer_state_across_a_reconnect(patch: Patch) -> None:
 
     def remove(self: Any, peer: Peer) -> None:
         del self.peers[peer.address]
-        self._numbers.pop(peer.number, None)
+        self.peers.numbers.pop(peer.number, None)
 
-    def admit_once(self: Any, peer: Peer, *, reset: bool) -> None:
+    def admit_once(self: Any, peer: Peer, *, reset: bool, **more: Any) -> None:
         known = admitted.setdefault(id(self), set())
         key = (id(self._engine), peer.number)
         if key in known and not reset:
             peer.in_engine = True
             return
         known.add(key)
-        admit(self, peer, reset=reset)
+        admit(self, peer, reset=reset, **more)
 
     patch.setattr(Shard, "_open", open_with_old_number)
     patch.setattr(DocumentSynchronizer, "_remove", remove)
@@ -207,8 +207,8 @@ def answers_before_the_load(patch: Patch) -> None:
 def admits_without_a_reset_after_a_failed_engine(patch: Patch) -> None:
     admit = DocumentSynchronizer._admit
 
-    def admit_plainly(self: Any, peer: Peer, *, reset: bool) -> None:
-        admit(self, peer, reset=False)
+    def admit_plainly(self: Any, peer: Peer, *, reset: bool, **more: Any) -> None:
+        admit(self, peer, reset=False, **more)
 
     patch.setattr(DocumentSynchronizer, "_admit", admit_plainly)
 
@@ -283,9 +283,9 @@ def forgets_the_initial_change_at_the_first_edit(patch: Patch) -> None:
 def takes_changes_of_readers(patch: Patch) -> None:
     admit = DocumentSynchronizer._admit
 
-    def admit_writer(self: Any, peer: Peer, *, reset: bool) -> None:
+    def admit_writer(self: Any, peer: Peer, *, reset: bool, **more: Any) -> None:
         access, peer.access = peer.access, Access.WRITE
-        admit(self, peer, reset=reset)
+        admit(self, peer, reset=reset, **more)
         peer.access = access
 
     patch.setattr(DocumentSynchronizer, "_admit", admit_writer)
