@@ -1,7 +1,5 @@
 """Gateways and workers as processes: what clients see of a cluster."""
 
-import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,12 +7,9 @@ from pathlib import Path
 import pytest
 
 from amsync import generate_document_id
-from amsync.ids import DocumentId, shard_of
 from server.replicas import ReplicaClient
 
 from .processes import ClusterProcesses
-
-SHARDS = 64
 
 
 @pytest.fixture
@@ -46,40 +41,3 @@ def test_edits_pass_between_gateways(cluster: ClusterProcesses) -> None:
         first.wait_acknowledged()
         assert first.peer["senderId"] == second.peer["senderId"]
         assert first.peer["peerMetadata"] == second.peer["peerMetadata"]
-
-
-def test_worker_killed_costs_a_pause_and_nothing_else(cluster: ClusterProcesses) -> None:
-    document = generate_document_id()
-    owner = cluster.worker_of(shard_of(DocumentId(document), SHARDS))
-    with ExitStack() as stack:
-        first, second = pair(stack, cluster, document)
-        first.put("before", 1)
-        second.wait_value({"before": 1})
-        first.wait_acknowledged()
-
-        owner.kill9()
-        killed_at = time.monotonic()
-        first.put("after", 2)
-        second.wait_value({"before": 1, "after": 2})
-        print(f"pause after kill -9: {time.monotonic() - killed_at:.2f} s")
-        first.wait_acknowledged()
-        second.put("more", 3)
-        first.wait_value({"before": 1, "after": 2, "more": 3})
-
-
-def test_worker_told_to_end_hands_over(cluster: ClusterProcesses) -> None:
-    document = generate_document_id()
-    owner = cluster.worker_of(shard_of(DocumentId(document), SHARDS))
-    with ExitStack() as stack:
-        first, second = pair(stack, cluster, document)
-        first.put("before", 1)
-        second.wait_value({"before": 1})
-
-        owner.process.send_signal(signal.SIGTERM)
-        told_at = time.monotonic()
-        for number in range(40):
-            first.put(f"n{number}", number)
-            second.wait(lambda number=number: f"n{number}" in (second.replica.value() or {}))  # type: ignore[misc]
-            time.sleep(0.02)
-        print(f"40 edits during a hand-over took {time.monotonic() - told_at:.2f} s")
-        assert owner.wait() == 0
