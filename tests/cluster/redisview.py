@@ -7,7 +7,9 @@ from typing import Any
 import redis
 
 from amsync.bus import gateway_stream, shard_stream
-from amsync.bus.redis.keys import members_key
+from amsync.bus.memory import STREAM_BYTES
+from amsync.bus.redis.keys import members_key, size_key
+from amsync.bus.redis.scripts import APPEND
 from amsync.protocol.envelope import unpack_outbound
 from support.closing import Closing
 
@@ -33,8 +35,8 @@ class RedisView(Closing):
         return int(self.redis.xdel(stream, *lost)) if lost else 0
 
     def add(self, stream: str, data: bytes) -> None:
-        """Append an entry as the bus does, but for its bound."""
-        self.redis.xadd(stream, {"d": data, "b": "0"})
+        """Append an entry as the bus does."""
+        self.redis.eval(APPEND.text, 2, stream, size_key(stream), data, STREAM_BYTES, 0)
 
     def wait_items(self, stream: str, kind: type[Any]) -> list[Any]:
         """Read a gateway's stream until something of a kind is in it; all of that kind."""

@@ -2,18 +2,19 @@
 
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.redisserver import RedisServer, free_port
+
 from .checker import assert_survived
+from .proxy import Proxy
 from .redisview import RedisView, inbound, stream_of
 from .scenes import Scene, typing_in_a_cluster
 
 EDITS = 30
-READ_ENDS_SECONDS = 2.5
-"""A read that waits in Redis is answered by then; what comes later stays in the stream."""
-
 BEYOND_LIVENESS_SECONDS = 15.0
 """Longer than workers wait for a gateway's word before they forget it and its connections."""
 
@@ -86,27 +87,36 @@ def test_gateway_stopped_beyond_its_liveness_begins_anew_with_its_clients(tmp_pa
         assert_survived(scene.cluster, scene.fleet)
 
 
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer(port=free_port()) as server:
+        yield server
+
+
 @pytest.mark.slow
-def test_lost_last_entry_for_a_gateway_is_noticed_without_another(tmp_path: Path) -> None:
+def test_lost_last_entry_for_a_gateway_is_noticed_without_another(
+    tmp_path: Path, redis: RedisServer
+) -> None:
     """Nobody edits any more, and what was lost is delivered all the same."""
     with (
-        typing_in_a_cluster(tmp_path, documents=1, clients=2) as scene,
-        RedisView(scene.cluster.redis.socket) as redis,
+        Proxy(redis.port) as proxy,
+        RedisView(redis.socket) as view,
+        typing_in_a_cluster(tmp_path, redis=redis, documents=1, clients=1, gateways=1) as scene,
     ):
-        fleet = scene.fleet
+        fleet, (writer,) = scene.fleet, scene.fleet.clients
+        loser = scene.cluster.add_gateway("--redis", proxy.url)
+        fleet.add([loser.url], scene.documents[0], 2)
+        fleet.wait_loaded()
         fleet.converge()
         fleet.wait_quiet()
-        loser, keeper = scene.cluster.gateways
         stream = stream_of(scene.cluster, loser)
-        writer = next(client for client in fleet.clients if client.url == keeper.url)
 
-        loser.process.send_signal(signal.SIGSTOP)
-        time.sleep(READ_ENDS_SECONDS)
-        before = redis.ids(stream)
+        proxy.cut()
+        before = view.ids(stream)
         fleet.edit_once(writer)
         fleet.wait(lambda: writer.is_acknowledged, "the edit is saved")
-        lost = redis.lose(stream, before)
-        loser.process.send_signal(signal.SIGCONT)
+        lost = view.lose(stream, before)
+        proxy.mend()
         fleet.converge()
 
         assert lost
@@ -116,28 +126,64 @@ def test_lost_last_entry_for_a_gateway_is_noticed_without_another(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_lost_last_entry_of_a_gateway_is_noticed_without_another(tmp_path: Path) -> None:
-    """Nobody edits any more, and what was lost is asked for again, and saved."""
+def test_lost_announcement_of_a_new_owner_is_made_again(tmp_path: Path, redis: RedisServer) -> None:
     with (
-        typing_in_a_cluster(tmp_path, documents=1, clients=2) as scene,
-        RedisView(scene.cluster.redis.socket) as redis,
+        Proxy(redis.port) as proxy,
+        RedisView(redis.socket) as view,
+        typing_in_a_cluster(tmp_path, redis=redis, documents=1, clients=1, gateways=1) as scene,
     ):
         fleet = scene.fleet
-        fleet.converge()
-        fleet.wait_quiet()
-        stream = inbound(scene.shard())
-        owner, writer = scene.owner(), fleet.clients[0]
+        loser = scene.cluster.add_gateway("--redis", proxy.url)
+        fleet.add([loser.url], scene.documents[0], 2)
+        fleet.wait_loaded()
+        stream = stream_of(scene.cluster, loser)
 
-        owner.process.send_signal(signal.SIGSTOP)
-        time.sleep(READ_ENDS_SECONDS)
-        before = redis.ids(stream)
-        fleet.edit_once(writer)
-        fleet.wait(lambda: redis.ids(stream) > before, "the edit is on its way")
-        lost = redis.lose(stream, before)
-        owner.process.send_signal(signal.SIGCONT)
+        proxy.cut()
+        scene.owner().kill9()
+        # The clients of the other gateway are served by the new owner.
+        fleet.wait_edits(EDITS, fleet.clients[:1])
+        fleet.wait(lambda: fleet.clients[0].is_acknowledged, "the new owner saves")
+        lost = view.lose(stream, set())
+        proxy.mend()
+        fleet.wait_edits(EDITS)
         fleet.converge()
 
         assert lost
-        assert sum(worker.event_count("gaps") for worker in scene.cluster.workers) >= 1
+        assert fleet.losses() == []
+        assert_survived(scene.cluster, fleet)
+
+
+@pytest.mark.slow
+def test_lost_last_entry_of_a_gateway_is_noticed_without_another(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """Nobody edits any more, and what was lost is asked for again, and saved."""
+    with (
+        Proxy(redis.port) as proxy,
+        RedisView(redis.socket) as view,
+        typing_in_a_cluster(
+            tmp_path,
+            redis=redis,
+            documents=1,
+            clients=2,
+            workers=1,
+            worker_options=("--redis", proxy.url),
+        ) as scene,
+    ):
+        fleet, stream = scene.fleet, inbound(scene.shard())
+        (owner,) = scene.cluster.workers
+        fleet.converge()
+        fleet.wait_quiet()
+
+        proxy.cut()
+        before = view.ids(stream)
+        fleet.edit_once(fleet.clients[0])
+        fleet.wait(lambda: view.ids(stream) > before, "the edit is on its way")
+        lost = view.lose(stream, before)
+        proxy.mend()
+        fleet.converge()
+
+        assert lost
+        assert owner.event_count("gaps") >= 1
         assert fleet.losses() == []
         assert_survived(scene.cluster, fleet)
