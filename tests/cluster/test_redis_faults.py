@@ -16,6 +16,8 @@ from .scenes import Scene, typing_in_a_cluster
 
 EDITS = 30
 AWAY_SECONDS = 20.0
+LONG_SECONDS = 60.0
+TRY_AGAIN_LATER = 1013
 LOST_BYTES = 64 * 1024
 
 pytestmark = pytest.mark.slow
@@ -136,3 +138,24 @@ def test_redis_out_of_reach_closes_no_socket(
         assert [s["owner"] for s in after] == [s["owner"] for s in before]
         assert sum(gateway.event_count("begun_again") for gateway in scene.cluster.gateways) == 0
         assert_outlived(scene, f"Redis out of reach for {AWAY_SECONDS:.0f} s, {how}")
+
+
+def test_redis_out_of_reach_for_long_sends_clients_away_until_it_is_back(
+    tmp_path: Path, redis: RedisServer, proxy: Proxy
+) -> None:
+    """After a minute a client is better off when its application sees that it is offline."""
+    with typing_in_a_cluster(tmp_path, redis=redis, redis_url=proxy.url) as scene:
+        fleet = scene.fleet
+        proxy.cut()
+        time.sleep(LONG_SECONDS)
+        fleet.wait(lambda: all(client.losses for client in fleet.clients), "all are sent away")
+        assert {loss.code for loss in fleet.losses()} == {TRY_AGAIN_LATER}
+        fleet.wait(lambda: all(client.refusals for client in fleet.clients), "none is let in")
+
+        proxy.mend()
+        fleet.wait_joined()
+        fleet.wait_edits(EDITS)
+        fleet.converge()
+
+        assert all(len(client.losses) == 1 for client in fleet.clients)
+        assert_survived(scene.cluster, fleet)

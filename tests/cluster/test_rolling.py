@@ -52,7 +52,6 @@ def test_rolling_restart_of_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_workers_join_and_leave_while_two_hundred_clients_type(tmp_path: Path) -> None:
     with typing_in_a_cluster(
         tmp_path, documents=50, clients=4, interval_seconds=2.0, workers=1
