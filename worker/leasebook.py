@@ -25,21 +25,28 @@ class LeaseBook:
     """See the module's text. Times are of a monotonic clock, in seconds."""
 
     _held: dict[int, _Held] = field(default_factory=dict)
+    _epochs: Mapping[int, int] | None = None
 
     def __contains__(self, shard: int) -> bool:
         return shard in self._held
 
     def epochs(self) -> Mapping[int, int]:
-        """Epoch of each shard that we hold or may hold."""
-        return {shard: held.epoch for shard, held in self._held.items()}
+        """Epoch of each shard that we hold or may hold, as of now."""
+        if self._epochs is None:
+            self._epochs = {shard: held.epoch for shard, held in self._held.items()}
+        return self._epochs
 
     def granted(self, shard: int, epoch: int, asked_at: float) -> None:
         """A lease that we had asked for is ours, at first or again."""
+        known = self._held.get(shard)
+        if known is None or known.epoch != epoch:
+            self._epochs = None
         self._held[shard] = _Held(epoch, asked_at + TTL_SECONDS - MARGIN_SECONDS)
 
     def gone(self, shard: int) -> None:
         """The lease is somebody else's, or given back."""
-        self._held.pop(shard, None)
+        if self._held.pop(shard, None) is not None:
+            self._epochs = None
 
     def lost(self, shards: Iterable[int], now: float) -> Collection[int] | None:
         """Which of these shards are not ours; None while that is not known of all."""

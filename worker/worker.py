@@ -632,8 +632,10 @@ class Worker:
             self._list_soon()
         documents, size = 0, 0
         if self._tenure is not None:
-            for shard in self._by_number.values():
-                self._effects(effects, shard)
+            for number, shard in self._by_number.items():
+                is_saved = self._settled.get(number) == self._durable.get(number)
+                if shard.waiting_count or not is_saved:
+                    self._effects(effects, shard)
             self._saved.append(asyncio.get_running_loop().create_future())
         for shard in self._by_number.values():
             if not (shard.documents or shard.connections or shard.waiting_count):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 T = TypeVar("T", bound="_Info")
@@ -13,7 +13,8 @@ class _Info:
 
     def pack(self) -> bytes:
         """The text for the bus."""
-        return json.dumps(asdict(self)).encode()  # type: ignore[call-overload]
+        names = self.__dataclass_fields__  # type: ignore[attr-defined]
+        return json.dumps({name: getattr(self, name) for name in names}).encode()
 
     @classmethod
     def unpack(cls: type[T], text: bytes) -> T:

@@ -36,6 +36,7 @@ log = logging.getLogger("amsync.cluster")
 LOOK_SECONDS = 0.2
 """Between two looks at leases that we want: so long a shard that was given back lies idle."""
 
+LOOK_AGAIN_SECONDS = 1.0
 BEAT_SECONDS = 1.0
 HERALD_SECONDS = BEAT_SECONDS + LOOK_SECONDS
 """So long a worker that leaves goes on: then the others know it, and wait for its leases."""
@@ -88,6 +89,7 @@ class Ownership:
         self._is_leaving = False
         self._background: set[asyncio.Task[None]] = set()
         self.is_settled = False
+        self._misplaced = asyncio.Event()
 
     # -- Tenure
 
@@ -139,9 +141,9 @@ class Ownership:
             ConfigError: Redis belongs to another cluster now.
         """
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._again_and_again(self._keep))
+            group.create_task(self._again_and_again(self._keep, LOOK_SECONDS))
             group.create_task(self._again_and_again(self._move))
-            group.create_task(self._again_and_again(self._look_again))
+            group.create_task(self._again_and_again(self._look_again, LOOK_AGAIN_SECONDS))
 
     async def leave(self) -> None:
         """Give every shard away; the worker must still run.
@@ -156,9 +158,16 @@ class Ownership:
         await self._hand_over(self._book.epochs().keys() - self._dropping)
         await self._cluster.leave("worker", self._me)
 
-    async def _again_and_again(self, step: Callable[[float], Awaitable[None]]) -> None:
+    async def _again_and_again(
+        self, step: Callable[[float], Awaitable[None]], seconds: float | None = None
+    ) -> None:
+        """Do a step so often; without `seconds` whenever `_keep` finds something out of place."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            if seconds is None:
+                await self._misplaced.wait()
+                self._misplaced.clear()
+            else:
+                await asyncio.sleep(seconds)
             try:
                 await step(time.monotonic())
             except BusError:
@@ -178,6 +187,8 @@ class Ownership:
             await self._renew(now)
         if now >= self._next_beat and not self._is_leaving:
             await self._beat(now)
+        if not self.is_settled or self._wanted() != self._book.epochs().keys():
+            self._misplaced.set()
 
     async def _beat(self, now: float) -> None:
         self._next_beat = now + BEAT_SECONDS
@@ -317,8 +328,7 @@ class Ownership:
     async def _move(self, now: float) -> None:
         if now < self._calm_until or not self._workers or self._is_leaving:
             return
-        workers = frozenset(self._workers)
-        wanted = share_of(self._me, workers, self._store.volume.shard_count)
+        wanted = self._wanted()
         surplus = self._book.epochs().keys() - wanted - self._dropping
         if surplus:
             await self._hand_over(surplus)
@@ -326,6 +336,9 @@ class Ownership:
         if missing:
             await self._take(missing)
         self.is_settled = not wanted - self._book.epochs().keys()
+
+    def _wanted(self) -> frozenset[int]:
+        return share_of(self._me, frozenset(self._workers), self._store.volume.shard_count)
 
     async def _take(self, shards: Collection[int]) -> None:
         asked_at = time.monotonic()

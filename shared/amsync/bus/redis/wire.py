@@ -61,7 +61,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._step_seconds = answer_seconds / TICKS
         self._tick = 0
-        self._timer = self._loop.call_later(self._step_seconds, self._watch)
+        self._timer: asyncio.TimerHandle | None = None
         self.lost_because: str | None = None
         self.is_closed: asyncio.Future[None] = self._loop.create_future()
 
@@ -89,6 +89,8 @@ class Wire(asyncio.Protocol):
             return answers
         last = self._tick + TICKS + 1 + int(wait_seconds / self._step_seconds)
         self._waiting.extend((answer, last) for answer in answers)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._step_seconds, self._watch)
         self._transport.write(packed)
         return answers
 
@@ -132,7 +134,8 @@ class Wire(asyncio.Protocol):
         if self.lost_because is not None:
             return
         self.lost_because = reason
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
         while self._waiting:
@@ -143,7 +146,10 @@ class Wire(asyncio.Protocol):
 
     def _watch(self) -> None:
         self._tick += 1
-        if self._waiting and self._waiting[0][1] < self._tick:
+        self._timer = None
+        if not self._waiting:
+            return
+        if self._waiting[0][1] < self._tick:
             self.lose("no answer for too long")
         else:
             self._timer = self._loop.call_later(self._step_seconds, self._watch)
