@@ -67,7 +67,7 @@ class GatewayOptions:
 
     `check_origin`: refuse upgrades from web pages of other hosts (on loopback without
     authentication any web page could otherwise read and write every document). `hands_over`:
-    shards change hands, as in a cluster.
+    shards change hands, as in a cluster. `trim_bytes`: see `Router`.
     """
 
     host: str
@@ -81,6 +81,7 @@ class GatewayOptions:
     incarnation: str
     tls: ssl.SSLContext | None = None
     hands_over: bool = False
+    trim_bytes: int = 0
 
 
 class Gateway:
@@ -123,6 +124,7 @@ class Gateway:
             deliver=self._deliver,
             turns=self._turns,
             hand_over=self._hand_over if options.hands_over else None,
+            trim_bytes=options.trim_bytes,
         )
         self._settings = SessionSettings(
             server_peer_id=options.server_peer_id,

@@ -89,6 +89,7 @@ class Router:
         deliver: Called with every item that comes back for a connection or a caller.
         hand_over: What the owner of a shard has to know of our connections; its argument says
             that something which they said may be lost. None: shards don't change hands.
+        trim_bytes: So much of what was taken may stay on the bus, less than a stream may have.
         turns: Of the loop; those of a bus in the same process, so that a message's way is short.
     """
 
@@ -103,6 +104,7 @@ class Router:
         deliver: Callable[[Stamped], None],
         turns: Turns,
         hand_over: Callable[[int, bool], Sequence[Inbound]] | None = None,
+        trim_bytes: int = 0,
     ) -> None:
         self._bus, self._metrics, self._prefix = bus, metrics, prefix
         self._incarnation, self._stream = incarnation, gateway_stream(prefix, incarnation)
@@ -115,6 +117,8 @@ class Router:
         self._flushed = asyncio.Event()
         self._is_waiting = self._is_refused = False
         self._reading = Routine(turns, self._read)
+        self._trim_bytes = trim_bytes
+        self._untrimmed, self._untrimmed_bytes = START, 0
         self._reader = bus.reader()
         self._reader.on_ready = self._reading.set
         self._reader.follow(self._stream, START)
@@ -241,13 +245,17 @@ class Router:
                 log.error("an entry of the bus is skipped", extra={"error": str(error)})
             else:
                 self.take(decoded)
-            await self._trim(entry.stream, entry.position)
+            self._untrimmed = entry.position
+            self._untrimmed_bytes += entry.size_bytes
+            if self._untrimmed_bytes >= self._trim_bytes:
+                await self._trim()
         if self._reader.has_entries:
             self._reading.set()
 
-    async def _trim(self, stream: str, position: Position) -> None:
+    async def _trim(self) -> None:
+        self._untrimmed_bytes = 0
         with contextlib.suppress(BusError):  # what comes later trims it too
-            await self._bus.trim(stream, position)
+            await self._bus.trim(self._stream, self._untrimmed)
 
     def take(self, entry: Entry) -> None:
         """Deal with one entry of a worker."""
@@ -327,6 +335,7 @@ class Router:
         self._reader.unfollow(self._stream)
         self._incarnation, self._stream = incarnation, gateway_stream(self._prefix, incarnation)
         self._reader.follow(self._stream, START)
+        self._untrimmed, self._untrimmed_bytes = START, 0
         self._workers.clear()
         for outgoing in self._shards.values():
             sizes = [each for _, _, sizes in outgoing.in_flight for each in sizes]

@@ -171,4 +171,7 @@ class Arrivals:
         state.early_bytes = 0
 
     def _of(self, gateway: str) -> _Gateway:
-        return self._gateways.setdefault(gateway, _Gateway())
+        known = self._gateways.get(gateway)
+        if known is None:
+            known = self._gateways[gateway] = _Gateway()
+        return known

@@ -24,6 +24,9 @@ log = logging.getLogger("amsync.cluster")
 
 BEAT_SECONDS = 1.0
 SETTLE_SECONDS = 10.0
+TRIM_BYTES = 256 * 1024
+"""Each trim is a call to Redis."""
+
 AWAY_SECONDS = 60.0
 """Redis may be out of reach for so long before clients are sent away."""
 
@@ -61,6 +64,7 @@ class GatewayNode(ClusterMember):
                 incarnation=self.incarnation,
                 tls=tls,
                 hands_over=True,
+                trim_bytes=TRIM_BYTES,
             ),
         )
         self.port = await self._gateway.listen()

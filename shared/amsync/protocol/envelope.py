@@ -12,6 +12,7 @@ bus is ours, so a malformed entry is a defect and raises.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, ClassVar, Protocol
 
 import msgpack
@@ -372,14 +373,19 @@ def _kinds(types: Any) -> dict[int, tuple[type[Any], int]]:
 
 _INBOUND = _kinds(Inbound)
 _OUTBOUND = _kinds(Outbound)
-_NAMES = {
-    kind: tuple(field.name for field in fields(kind))
-    for kind, _ in [*_INBOUND.values(), *_OUTBOUND.values()]
-}
 
 
-def _pack_item(item: Inbound | Outbound) -> list[Any]:
-    return [item.KIND, *[getattr(item, name) for name in _NAMES[type(item)]]]
+def _values(kind: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    names = ["KIND", *(field.name for field in fields(kind))]
+    # With one name it would give no tuple.
+    return attrgetter(*names) if len(names) > 1 else lambda item: (item.KIND,)
+
+
+_VALUES = {kind: _values(kind) for kind, _ in [*_INBOUND.values(), *_OUTBOUND.values()]}
+
+
+def _pack_item(item: Inbound | Outbound) -> tuple[Any, ...]:
+    return _VALUES[type(item)](item)
 
 
 @cheap
