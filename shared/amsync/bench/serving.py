@@ -40,13 +40,12 @@ class Server(Protocol):
 
     name: str
     version: str
-    """Where it takes clients."""
     can_restart: bool
     """Whether it can be ended and started, and its files be thrown away."""
 
     @property
     def urls(self) -> Sequence[str]:
-        """Where it listens; several if it has several gateways."""
+        """Where it takes clients."""
 
     @property
     def processes(self) -> ProcessTree | None:
