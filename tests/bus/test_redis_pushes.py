@@ -1,4 +1,4 @@
-"""Entries that are pushed to readers: whatever becomes of a push, nothing is skipped or repeated."""
+"""Entries that are pushed to readers: none is skipped or repeated, whatever becomes of a push."""
 
 import asyncio
 import itertools
