@@ -13,6 +13,7 @@ import random
 import ssl
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -200,6 +201,10 @@ class Gateway:
         """Close every socket: what clients say can't be passed on for too long."""
         for connection in list(self._connections.values()):
             self._close(connection, CloseReason.AWAY)
+
+    def forget_workers(self, living: Collection[str]) -> None:
+        """Forget workers that are not among these, unless they own something still."""
+        self._router.forget_workers(living)
 
     def begin_again(self, incarnation: str) -> None:
         """Go on under another incarnation: the workers took this one for dead."""

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from amsync.bus import Bus, Position, gateway_stream, shard_stream
@@ -321,6 +321,12 @@ class Router:
     def known_shards(self) -> int:
         """Shards of which an owner is known."""
         return sum(outgoing.epoch > 0 for outgoing in self._shards.values())
+
+    def forget_workers(self, living: Collection[str]) -> None:
+        """Forget the numbers of workers that are gone and own nothing."""
+        owners = {outgoing.owner for outgoing in self._shards.values()}
+        for worker in self._workers.keys() - owners.union(living):
+            del self._workers[worker]
 
     def hand_over_all(self) -> None:
         """Hand everything over again: whatever was on the bus may be lost."""

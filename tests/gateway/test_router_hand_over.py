@@ -356,3 +356,16 @@ def test_another_incarnation_reads_its_own_stream_from_the_first_entry() -> None
         assert place.delivered == [REPLY]
 
     run(scenario)
+
+
+def test_only_workers_that_are_gone_and_own_nothing_are_forgotten() -> None:
+    async def scenario(place: Place) -> None:
+        place.welcome(epoch=1, worker="gone")
+        place.hear(Owned([[SHARD, 2]]), worker="owner")
+        place.hear(Owned([[OTHER, 1]]), worker="other", shard=EVERY_SHARD, epoch=0)
+
+        place.router.forget_workers({"other"})
+
+        assert place.router._workers.keys() == {"owner", "other"}
+
+    run(scenario)

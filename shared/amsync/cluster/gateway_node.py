@@ -101,6 +101,7 @@ class GatewayNode(ClusterMember):
                 if has_beaten and not beat.was_known:
                     await self._begin_again()
                 has_beaten = True
+                self._gateway.forget_workers({each.incarnation for each in beat.members})
                 if beat.cluster_epoch not in ("", epoch):
                     await self._check_identity()
                     epoch = beat.cluster_epoch

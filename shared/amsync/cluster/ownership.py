@@ -360,6 +360,9 @@ class Ownership:
         await self._give_back({shard: ours.pop(shard) for shard in taken.refused})
         known = self._book.epochs()
         kept = [shard for shard, epoch in ours.items() if known.get(shard) == epoch]
+        if self._is_leaving:  # told so meanwhile: nobody would give these away
+            await self._give_back({shard: ours[shard] for shard in kept})
+            kept = []
         self._store.release(ours.keys() - kept)
         for shard in kept:
             position = taken.positions.get(shard)
