@@ -60,6 +60,7 @@ class Project(Closing):
     """One compose project; `close` removes it with its volumes.
 
     Attributes:
+        image: Of our containers that are made from now on.
         url: Where clients connect.
         tls_url: The same with TLS, once the profile `tls` is up.
         prometheus_url: Once the profile `monitoring` is up.
@@ -76,7 +77,6 @@ class Project(Closing):
         self.tls_url = f"wss://127.0.0.1:{ports[1]}"
         self.prometheus_url = f"http://127.0.0.1:{ports[2]}"
         self._environment = {
-            "AMSYNC_IMAGE": image,
             "AMSYNC_PUBLISHED_PORT": str(ports[0]),
             "AMSYNC_PUBLISHED_TLS_PORT": str(ports[1]),
             "PROMETHEUS_PUBLISHED_PORT": str(ports[2]),
@@ -87,7 +87,7 @@ class Project(Closing):
         """Run `docker compose ...` on the project."""
         return docker(
             *("compose", "--project-name", self.name, "--file", str(COMPOSE), *arguments),
-            environment=self._environment,
+            environment={**self._environment, "AMSYNC_IMAGE": self.image},
             seconds=seconds,
         )
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import amsync
-from compose.project import Project, eventually
+from compose.project import Project, docker, eventually
 from deploy.files import AMSYNC
 from deploy.test_dashboard import expressions
 from interop.driver import Driver
@@ -199,6 +199,33 @@ def test_a_worker_that_is_stopped_hands_its_documents_over(
     assert (state["Status"], state["ExitCode"]) == ("exited", 0)
     assert_never_reconnected(*two_clients)
     project.up("--no-recreate")
+
+
+def test_a_new_version_is_rolled_out_by_scaling(
+    project: Project, js: Driver, two_clients: tuple[Repo, ...]
+) -> None:
+    pairs = [shared_document(*two_clients) for _ in range(4)]
+    old = {*project.containers("gateway"), *project.containers("worker")}
+    following = f"{project.image}-next"
+    docker("tag", project.image, following)
+
+    project.image = following
+    project.scale(gateways=4, workers=4)
+    project.up("--no-deps", "--scale", "worker=2", "worker")
+    for at, (mine, theirs) in enumerate(pairs):
+        exchange(js, mine, theirs, f"new workers, document {at}")
+    assert_never_reconnected(*two_clients)
+    project.up("--no-deps", "--scale", "gateway=2", "gateway")
+    for at, (mine, theirs) in enumerate(pairs):
+        exchange(js, mine, theirs, f"new gateways, document {at}")
+
+    for service in ("gateway", "worker"):
+        new = project.containers(service)
+        assert len(new) == 2
+        assert not old & set(new)
+    # Two, if its next gateway is a new one; another old one that has not closed yet may take it.
+    for client in two_clients:
+        assert client.connection()["welcomes"] in (2, 3)
 
 
 def test_valkey_may_lose_everything(
