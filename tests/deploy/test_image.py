@@ -49,6 +49,12 @@ def test_it_runs_as_a_user_without_rights_and_without_a_shell_in_between() -> No
     assert check.endswith('CMD ["amsync", "health"]')
 
 
+def test_its_version_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert argument("VERSION") == project["version"]
+
+
 def test_the_image_lets_nobody_in_by_itself() -> None:
     assert not re.search("anonymous", " ".join(instructions()), re.IGNORECASE)
 
