@@ -12,8 +12,16 @@ from .fleet import Fleet
 from .processes import ClusterProcesses, Process
 
 SHARDS = 64
+TRICKS = (str(Path(__file__).with_name("tricks.py")),)
+"""In place of `-m amsync`."""
+
 PAUSE_SECONDS = 30.0
 """No pause may be longer, on a slow machine too; what was measured is printed."""
+
+
+def shard(document_id: str) -> int:
+    """The shard of a document, in a volume of the usual number."""
+    return shard_of(DocumentId(document_id), SHARDS)
 
 
 class Scene:
@@ -24,7 +32,7 @@ class Scene:
 
     def shard(self, number: int = 0) -> int:
         """The shard of one of the documents."""
-        return shard_of(DocumentId(self.documents[number]), SHARDS)
+        return shard(self.documents[number])
 
     def owner(self, number: int = 0) -> Process:
         """The worker that owns one of the documents."""

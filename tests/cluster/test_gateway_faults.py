@@ -136,6 +136,7 @@ def test_lost_announcement_of_a_new_owner_is_made_again(tmp_path: Path, redis: R
         loser = scene.cluster.add_gateway("--redis", proxy.url)
         fleet.add([loser.url], scene.documents[0], 2)
         fleet.wait_loaded()
+        fleet.start_typing(0.1)
         stream = stream_of(scene.cluster, loser)
 
         proxy.cut()

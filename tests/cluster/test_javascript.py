@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from amsync.ids import DocumentId, shard_of
 from interop.driver import Driver
 from interop.repos import Doc, Repo
 
 from .checker import assert_calm, assert_kept, assert_opens
 from .processes import ClusterProcesses
-from .scenes import SHARDS
+from .scenes import shard
 
 TYPING_SECONDS = 0.05
 TYPED = 20
@@ -96,8 +95,7 @@ def typists(cluster: ClusterProcesses, tmp_path: Path) -> Iterator[Typists]:
 def test_worker_killed_under_javascript_clients(
     cluster: ClusterProcesses, typists: Typists
 ) -> None:
-    shard = shard_of(DocumentId(typists.documents[0].id), SHARDS)
-    cluster.worker_of(shard).kill9()
+    cluster.worker_of(shard(typists.documents[0].id)).kill9()
     typists.go_on()
 
     assert typists.finish() == [1, 1]

@@ -11,7 +11,7 @@ import pytest
 
 from amsync import generate_document_id
 from amsync.bus import gateway_stream
-from amsync.ids import DocumentId, shard_of
+from amsync.ids import DocumentId
 from amsync.protocol.envelope import (
     HandedOver,
     HandOver,
@@ -26,7 +26,7 @@ from support.rawclient import EMPTY_SYNC
 
 from .checker import assert_survived
 from .redisview import PREFIX, RedisView, inbound, stream_of
-from .scenes import SHARDS, typing_in_a_cluster
+from .scenes import shard, typing_in_a_cluster
 
 NEWER = "newer0"
 UNKNOWN_KIND = 250
@@ -48,17 +48,17 @@ def item(of: Any) -> list[Any]:
 def test_newer_gateway_is_served(tmp_path: Path) -> None:
     """It says kinds and fields that the workers don't know, and is answered all the same."""
     document = DocumentId(generate_document_id())
-    shard = shard_of(document, SHARDS)
+    number = shard(document)
     with (
         typing_in_a_cluster(tmp_path, documents=2) as scene,
         RedisView(scene.cluster.redis.socket) as view,
     ):
-        owner = scene.cluster.worker_of(shard)
-        epoch = scene.cluster.status()["shards"][shard]["epoch"]
+        owner = scene.cluster.worker_of(number)
+        epoch = scene.cluster.status()["shards"][number]["epoch"]
         view.beat("gateway", NEWER, json.dumps({"version": "99", "new": [1]}).encode())
         view.beat("janitor", NEWER, b"of a kind that nobody knows")
         view.add(
-            inbound(shard),
+            inbound(number),
             entry(
                 1,
                 [UNKNOWN_KIND, "whatever", 7],

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,13 +18,14 @@ from support.program import run_to_end
 from support.redisserver import RedisServer
 from support.smalldisk import SmallDisk
 
-from .checker import assert_survived
+from .checker import assert_calm, assert_kept, assert_survived
 from .processes import ClusterProcesses, environment
 from .redisview import PREFIX, RedisView
-from .scenes import typing_in_a_cluster
+from .scenes import TRICKS, shard, typing_in_a_cluster
 
 DISK_BYTES = 24 * 1024 * 1024
 START_SECONDS = 120.0
+HIDE_SECONDS = 60.0
 BUSY, IMPOSSIBLE = 1, 2
 """Exit statuses: it may work later; it never will with what was asked for."""
 
@@ -164,3 +166,39 @@ def test_full_disk_of_all_workers_is_reported_and_outlived(tmp_path: Path) -> No
         assert fleet.losses() == []
         cluster.data = disk.root / "data"
         assert_survived(cluster, fleet)
+
+
+@pytest.mark.timeout(600)
+def test_what_a_killed_worker_wrote_under_fresh_names_comes_when_they_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network volume the names that another machine has made show up to a minute late."""
+    monkeypatch.setenv("TRICKS", str(tmp_path))
+    monkeypatch.setenv("HIDE_SECONDS", str(HIDE_SECONDS))
+    documents = [generate_document_id() for _ in range(8)]
+    with ClusterProcesses(tmp_path, worker_program=TRICKS) as cluster:
+        (gateway,), (first,) = cluster.gateways, cluster.workers
+        for document in documents:
+            with ReplicaClient(gateway.url, document) as client:
+                client.put("early", 1)
+                client.wait_acknowledged()
+        time.sleep(HIDE_SECONDS)
+        second = cluster.add_worker()
+        cluster.wait_ready(START_SECONDS)
+        moved = next(d for d in documents if cluster.worker_of(shard(d)) is second)
+        with ReplicaClient(gateway.url, moved) as client:
+            client.wait_value({"early": 1})
+            client.put("late", 2)
+            client.wait_acknowledged()
+            heads = set(client.replica.heads())
+        second.kill9()
+
+        with ReplicaClient(gateway.url, moved) as client:
+            client.wait_value({"early": 1})
+            client.wait_value({"early": 1, "late": 2}, 3 * HIDE_SECONDS)
+
+        assert first.event_count("documents_found_late") >= 1
+        assert_calm(cluster)
+        for process in cluster.living():
+            process.kill9()
+        assert_kept(cluster.data, {moved: heads})

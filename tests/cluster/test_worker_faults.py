@@ -10,9 +10,8 @@ from support.program import Program
 
 from .checker import assert_survived
 from .processes import Process
-from .scenes import Scene, typing_in_a_cluster
+from .scenes import TRICKS, Scene, typing_in_a_cluster
 
-TRICKS = (str(Path(__file__).with_name("tricks.py")),)
 WAIT_SECONDS = 60.0
 EDITS = 30
 
