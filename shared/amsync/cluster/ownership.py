@@ -21,6 +21,7 @@ from typing import Any
 
 from amsync.bus import Position, shard_stream
 from amsync.bus.redis import Cluster, Lease, Leases, Member, RedisBus
+from amsync.bus.redis.wire import ReplyError
 from amsync.cluster import record
 from amsync.cluster.info import WorkerInfo
 from amsync.errors import BusError, StaleLease, StorageError, VolumeLost
@@ -51,6 +52,9 @@ CALM_SECONDS = 2.0
 """After Redis was emptied or out of reach, so long everybody may come back before shards are
 placed anew."""
 
+RETRY_SECONDS = 1.0
+"""Between two tries to take shards over from a volume that fails: each makes an epoch file."""
+
 SETTLE_LOOK_SECONDS = 0.01
 SETTLE_LOOKS = 50
 """What was taken of a stream is finished before the shard goes, if it takes no longer."""
@@ -61,6 +65,7 @@ class Ownership:
 
     Args:
         worker_id: The worker's incarnation.
+        cluster_epoch: Under which the cluster's record was found, and the volume is held.
 
     Attributes:
         worker: Set before `run`.
@@ -70,20 +75,27 @@ class Ownership:
     worker: Worker
 
     def __init__(
-        self, bus: RedisBus, store: SharedStore, metrics: Metrics, *, worker_id: str, prefix: str
+        self,
+        bus: RedisBus,
+        store: SharedStore,
+        metrics: Metrics,
+        *,
+        worker_id: str,
+        prefix: str,
+        cluster_epoch: str,
     ) -> None:
         self._bus, self._store, self._metrics = bus, store, metrics
         self._me, self._prefix = worker_id, prefix
         self._leases = Leases(bus.client, prefix)
         self._cluster = Cluster(bus.client, prefix)
         self._book = LeaseBook()
-        self._epoch = bus.cluster_epoch
+        self._epoch = self._known_epoch = cluster_epoch
         self._renewed = asyncio.Event()
         self._workers: set[str] = set()
         self._gateways: set[str] = set()
         self._missing: dict[str, float] = {}
         self._next_beat = self._next_renewal = self._calm_until = 0.0
-        self._beaten_at = self._back_at = 0.0
+        self._beaten_at = self._back_at = self._next_move = 0.0
         self._dropping: set[int] = set()
         self._min_epochs: dict[int, int] = {}
         self._is_leaving = False
@@ -161,7 +173,11 @@ class Ownership:
     async def _again_and_again(
         self, step: Callable[[float], Awaitable[None]], seconds: float | None = None
     ) -> None:
-        """Do a step so often; without `seconds` whenever `_keep` finds something out of place."""
+        """Do a step so often; without `seconds` whenever `_keep` finds something out of place.
+
+        What goes wrong is tried again, and logged when it is something else than before.
+        """
+        trouble = ""
         while True:
             if seconds is None:
                 await self._misplaced.wait()
@@ -170,13 +186,23 @@ class Ownership:
                 await asyncio.sleep(seconds)
             try:
                 await step(time.monotonic())
-            except BusError:
+            except ReplyError as error:
+                self.is_settled = False
+                if str(error) != trouble:
+                    trouble = str(error)
+                    log.error("Redis refuses our commands; tried again", extra={"error": trouble})
+            except BusError:  # its client says so
                 self.is_settled = False
             except VolumeLost:
                 raise
             except StorageError as error:
                 self._metrics.storage_errors.inc("take_over")
-                log.error("shards can't be taken over; tried again", extra={"error": str(error)})
+                if str(error) != trouble:
+                    trouble = str(error)
+                    log.error("shards can't be taken over; tried again", extra={"error": trouble})
+                self._next_move = time.monotonic() + RETRY_SECONDS
+            else:
+                trouble = ""
 
     # -- staying alive
 
@@ -302,8 +328,7 @@ class Ownership:
 
     async def _bus_was_emptied(self, now: float) -> None:
         """Redis has forgotten everything: leases, streams, members. Only the volume knows."""
-        epoch = await record.epoch_of(self._cluster)
-        await record.publish(self._cluster, self._store.volume, epoch)
+        epoch = (await record.publish(self._cluster, self._store.volume)).epoch
         await self._bus.look_for_epoch()
         log.warning("the bus lost everything; all shards are taken anew")
         self._metrics.count("bus_emptied", "")
@@ -312,7 +337,13 @@ class Ownership:
         for shard, known in self._book.epochs().items():
             self._min_epochs[shard] = max(known, self._min_epochs.get(shard, 0))
         self._lose(tuple(self._book.epochs()))
+        await self._tell_volume()
+
+    async def _tell_volume(self) -> None:
+        """Say there with which life of Redis we work; who comes would take us for strangers."""
+        epoch = self._epoch
         await asyncio.to_thread(self._store.set_bus_id, epoch)
+        self._known_epoch = epoch
 
     def _soon(self, work: Coroutine[Any, Any, object]) -> None:
         async def do() -> None:
@@ -326,7 +357,7 @@ class Ownership:
     # -- moving shards
 
     async def _move(self, now: float) -> None:
-        if now < self._calm_until or not self._workers or self._is_leaving:
+        if now < max(self._calm_until, self._next_move) or not self._workers or self._is_leaving:
             return
         wanted = self._wanted()
         surplus = self._book.epochs().keys() - wanted - self._dropping
@@ -374,6 +405,8 @@ class Ownership:
 
     async def _look_again(self, _now: float) -> None:
         """Take what old owners wrote last, when they can't write any more and nothing is hidden."""
+        if self._known_epoch != self._epoch:  # could not be written when it was due
+            await self._tell_volume()
         if self._store.rescan_due():
             found = await asyncio.to_thread(self._store.rescan)
             for _ in found:

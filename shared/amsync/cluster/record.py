@@ -5,12 +5,19 @@ whom they are to their clients, and so that a process that belongs elsewhere is 
 """
 
 import asyncio
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from amsync.bus.redis import Cluster
+from amsync.bus.redis.wire import ReplyError
 from amsync.errors import BusError, ConfigError
 from amsync.storage.volume import LAYOUT_VERSION, Volume
+
+log = logging.getLogger("amsync.cluster")
+
+T = TypeVar("T")
 
 POLL_SECONDS = 0.3
 
@@ -87,15 +94,18 @@ async def epoch_of(cluster: Cluster) -> str:
     return found["epoch"]
 
 
-async def publish(cluster: Cluster, volume: Volume, epoch: str) -> ClusterRecord:
-    """Make the record if there is none; returns the one that holds.
+async def publish(cluster: Cluster, volume: Volume) -> ClusterRecord:
+    """Make the record if there is none; returns the one that holds, with the epoch that holds.
+
+    That is a new one if the record was lost: an old one written back would hide from the others
+    that Redis was emptied.
 
     Raises:
         BusError
         ConfigError: The cluster at this Redis is another one than the volume's.
     """
-    ours = record_of(volume, epoch)
-    found = await cluster.record(ours.fields())
+    ours = record_of(volume, "")
+    found = await cluster.record({k: v for k, v in ours.fields().items() if k != "epoch"})
     assert found is not None
     record = ClusterRecord.parse(found)
     for name in ("cluster_id", "storage_id", "shard_count"):
@@ -133,11 +143,23 @@ async def wait_for(cluster: Cluster) -> ClusterRecord:
     Raises:
         ConfigError: It is of another version.
     """
+    is_said = False
+    while (record := await insist(lambda: read(cluster))) is None:
+        if not is_said:
+            is_said = True
+            log.info("no worker has made this cluster yet; waiting for one")
+        await asyncio.sleep(POLL_SECONDS)
+    return record
+
+
+async def insist(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask Redis until it answers. What it refuses is logged once; its absence its client logs."""
+    refusal = ""
     while True:
         try:
-            record = await read(cluster)
-        except BusError:
-            record = None
-        if record is not None:
-            return record
+            return await ask()
+        except BusError as error:
+            if isinstance(error, ReplyError) and str(error) != refusal:
+                refusal = str(error)
+                log.error("can't take part in the cluster; tried again", extra={"error": refusal})
         await asyncio.sleep(POLL_SECONDS)

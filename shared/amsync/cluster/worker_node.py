@@ -40,15 +40,20 @@ class WorkerNode(ClusterMember):
         self._ownership: Ownership | None = None
 
     async def _start(self) -> None:
-        epoch = await self._epoch()
+        epoch = await record.insist(self._epoch)
         self.store = store = await self._open_store(epoch)
-        found = await record.publish(self.cluster, store.volume, epoch)
+        found = await record.insist(lambda: record.publish(self.cluster, store.volume))
         if found.epoch != epoch:  # emptied meanwhile
             await asyncio.to_thread(store.set_bus_id, found.epoch)
-        await self.bus.look_for_epoch()
+        await record.insist(self.bus.look_for_epoch)
         prefix = self.options.prefix
         self._ownership = Ownership(
-            self.bus, store, self.metrics, worker_id=self.incarnation, prefix=prefix
+            self.bus,
+            store,
+            self.metrics,
+            worker_id=self.incarnation,
+            prefix=prefix,
+            cluster_epoch=found.epoch,
         )
         self._worker = self._ownership.worker = Worker(
             self.bus,
@@ -63,12 +68,8 @@ class WorkerNode(ClusterMember):
         self._main = asyncio.create_task(self._run(), name="amsync-worker")
 
     async def _epoch(self) -> str:
-        while True:
-            try:
-                await record.read(self.cluster)  # of another version? then nothing is touched
-                return await record.epoch_of(self.cluster)
-            except BusError:
-                await self.bus.open()
+        await record.read(self.cluster)  # of another version? then nothing is touched
+        return await record.epoch_of(self.cluster)
 
     async def _open_store(self, epoch: str) -> SharedStore:
         storage_id = self.options.storage_id

@@ -1,0 +1,156 @@
+"""How a worker begins with a Redis that refuses its commands, or forgets everything meanwhile."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from amsync.bus.redis import RedisClient
+from amsync.cluster import record
+from amsync.cluster.worker_node import WorkerNode
+from amsync.errors import StorageFull
+from amsync.options import WorkerNodeOptions
+from amsync.storage import SharedStore
+from support.redisserver import RedisServer
+
+START_SECONDS = 30.0
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+async def ask(redis: RedisServer, *command: str) -> object:
+    client = RedisClient(redis.url, name="test")
+    client.start()
+    try:
+        await client.wait_connected()
+        return await client.call(*command)
+    finally:
+        await client.close()
+
+
+async def connections_made(redis: RedisServer) -> int:
+    text = await ask(redis, "INFO", "stats")
+    assert isinstance(text, bytes)
+    (line,) = [line for line in text.splitlines() if line.startswith(b"total_connections_received")]
+    return int(line.partition(b":")[2])
+
+
+def with_worker(node: WorkerNode, check: Callable[[WorkerNode], Awaitable[None]]) -> None:
+    async def live() -> None:
+        try:
+            await check(node)
+        finally:
+            await node.close()
+
+    asyncio.run(live())
+
+
+async def until_ready(node: WorkerNode) -> None:
+    async with asyncio.timeout(START_SECONDS):
+        while node.reasons_not_ready():
+            await asyncio.sleep(0.05)
+
+
+def options(redis: RedisServer, tmp_path: Path) -> WorkerNodeOptions:
+    return WorkerNodeOptions(redis=redis.url, data_dir=tmp_path / "data", shard_count=4)
+
+
+def test_worker_waits_for_a_redis_that_is_full(
+    redis: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check(node: WorkerNode) -> None:
+        await ask(redis, "CONFIG", "SET", "maxmemory", "1mb")
+        before = await connections_made(redis)
+        starting = asyncio.create_task(node.start())
+        await asyncio.sleep(2)
+
+        assert not starting.done()
+        assert await connections_made(redis) - before < 10
+        assert sum("OOM" in str(vars(entry)) for entry in caplog.records) == 1
+
+        await ask(redis, "CONFIG", "SET", "maxmemory", "0")
+        await starting
+        await until_ready(node)
+
+    with_worker(WorkerNode(options(redis, tmp_path)), check)
+
+
+class _Emptied(WorkerNode):
+    """Redis forgets everything while this worker opens the volume.
+
+    Attributes:
+        opened_with: The cluster epoch that it had found.
+    """
+
+    opened_with = ""
+
+    async def _open_store(self, epoch: str) -> SharedStore:
+        self.opened_with = epoch
+        store = await super()._open_store(epoch)
+        await self.bus.client.call("FLUSHALL")
+        return store
+
+
+class _EmptiedLater(WorkerNode):
+    """Redis forgets everything just after this worker has made the record."""
+
+    async def _start(self) -> None:
+        look = self.bus.look_for_epoch
+
+        async def look_too_late() -> str:
+            await self.bus.client.call("FLUSHALL")
+            return await look()
+
+        self.bus.look_for_epoch = look_too_late  # type: ignore[method-assign]
+        try:
+            await super()._start()
+        finally:
+            self.bus.look_for_epoch = look  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("kind", [_Emptied, _EmptiedLater])
+def test_record_is_there_when_redis_was_emptied_during_the_start(
+    redis: RedisServer, tmp_path: Path, kind: type[WorkerNode]
+) -> None:
+    async def check(node: WorkerNode) -> None:
+        await node.start()
+        async with asyncio.timeout(START_SECONDS):
+            found = await record.wait_for(node.cluster)
+        await until_ready(node)
+
+        assert found.epoch == node.bus.cluster_epoch
+        assert not isinstance(node, _Emptied) or found.epoch != node.opened_with
+
+    with_worker(kind(options(redis, tmp_path)), check)
+
+
+def test_volume_learns_of_an_emptied_redis_as_soon_as_it_can_be_written(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async def check(node: WorkerNode) -> None:
+        await node.start()
+        await until_ready(node)
+        assert node.store is not None
+        tell, refused = node.store.set_bus_id, [StorageFull("no space left")] * 2
+
+        def tell_later(bus_id: str) -> None:
+            if refused:
+                raise refused.pop()
+            told.append(bus_id)
+            tell(bus_id)
+
+        told: list[str] = []
+        node.store.set_bus_id = tell_later  # type: ignore[method-assign]
+        await node.bus.client.call("FLUSHALL")
+        async with asyncio.timeout(START_SECONDS):
+            while not told:
+                await asyncio.sleep(0.05)
+
+        assert told == [node.bus.cluster_epoch]
+
+    with_worker(WorkerNode(options(redis, tmp_path)), check)
