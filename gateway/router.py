@@ -172,9 +172,13 @@ class Router:
     # -- out
 
     async def _append_all(self) -> None:
-        full = False
-        for shard in list(self._dirty):
-            full = not await self._append(shard) or full
+        shards = list(self._dirty)
+        if self._hand_over is not None and len(shards) > 1:
+            # Together: one way to Redis and back for all, not one for each.
+            appended = await asyncio.gather(*map(self._append, shards))
+        else:
+            appended = [await self._append(shard) for shard in shards]
+        full = not all(appended)
         if not self._dirty:
             self._flushed.set()
         if full:

@@ -105,8 +105,16 @@ class Publisher:
             self._to_greet = set()
         for gateway, items in outbound.items():
             items.extend(self._progress(gateway))
-            for part in _parts(items):
-                await self._append(gateway, part)
+        if self._gives_up and len(outbound) > 1:
+            # Together: one way to Redis and back for all, not one for each.
+            await asyncio.gather(*(self._send(*each) for each in outbound.items()))
+        else:
+            for gateway, items in outbound.items():
+                await self._send(gateway, items)
+
+    async def _send(self, gateway: str, items: list[Stamped]) -> None:
+        for part in _parts(items):
+            await self._append(gateway, part)
 
     def _progress(self, gateway: str) -> list[Stamped]:
         owed = self._owed.get(gateway, {})

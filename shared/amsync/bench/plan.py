@@ -65,9 +65,9 @@ NAMED: Mapping[str, tuple[str, Sequence[Case]]] = {
     CLUSTER: (
         "what a cluster costs, by its numbers of gateways and workers, against one process",
         [
-            Case("cluster-100", FanOut(readers=100, rate=20, seconds=8)),
             Case("cluster-20", FanOut(readers=20, rate=4, seconds=10)),
-            Case("cluster-rooms", Rooms(rooms=100, rate=2, seconds=8)),
+            Case("cluster-400", FanOut(readers=400, rate=10, seconds=6)),
+            Case("cluster-rooms", Rooms(rooms=200, rate=2, seconds=6)),
         ],
     ),
 }

@@ -13,12 +13,19 @@ from amsync.bench.workloads.workload import (
     measured,
 )
 
+AT_ONCE = 1_000
+"""So many connections are made before those are waited for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Connections, each with a small document of its own open; memory for each."""
+    """Connections, each with a small document open; memory for each.
+
+    `documents`: so many there are among them; 0: each connection has its own.
+    """
 
     connections: int = 500
+    documents: int = 0
     history: int = 10
     seconds: float = 3.0
 
@@ -28,8 +35,9 @@ class Idle:
 
     @property
     def title(self) -> str:
+        which = f"one of {self.documents:,} documents" if self.documents else "its document"
         return (
-            f"{self.connections} idle connections, each with its document of"
+            f"{self.connections:,} idle connections, each with {which} of"
             f" {self.history:,} changes: memory for each"
         )
 
@@ -44,9 +52,12 @@ class Idle:
             # What the first client costs is not for each of them.
             load.writer(load.document(self.history))
             before = calm_memory_by_role(server, load, self.seconds)
-            documents = [load.document(self.history) for _ in range(self.connections)]
-            for document in documents:
-                load.offer(load.connect(), document)
+            count = self.documents or self.connections
+            documents = [load.document(self.history) for _ in range(count)]
+            for number in range(self.connections):
+                load.offer(load.connect(), documents[number % count])
+                if number % AT_ONCE == AT_ONCE - 1:
+                    load.settle("bringing the documents into the server")
             load.settle("bringing the documents into the server")
             after = calm_memory_by_role(server, load, self.seconds)
             with measured(server, load, outcome):
