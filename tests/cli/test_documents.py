@@ -352,7 +352,7 @@ def test_a_directory_that_a_server_holds_is_refused(tmp_path: Path, command: str
 
         assert result.exit_code == 1
         assert result.stderr.startswith("Error: ")
-        assert f"is held by process {serving.process.pid}" in result.stderr
+        assert f"is held by a server of its own, process {serving.process.pid}" in result.stderr
         assert result.stdout == ""
         assert not (tmp_path / "out").exists()
         assert serving.signal(signal.SIGTERM) == 0

@@ -217,7 +217,7 @@ def test_a_directory_that_a_server_holds_is_not_taken_in(data: Path, tmp_path: P
         result = invoke("doc", "import", data, tmp_path / "other")
 
         assert result.exit_code == 1
-        assert f"is held by process {serving.process.pid}" in result.stderr
+        assert f"is held by a server of its own, process {serving.process.pid}" in result.stderr
 
 
 def test_a_folder_without_documents_and_the_directory_itself_are_refused(
