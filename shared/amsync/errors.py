@@ -32,6 +32,10 @@ class StorageFull(StorageError):
     """The volume has no space left. Nothing was acknowledged; the caller keeps its data."""
 
 
+class ReadBackDiffers(StorageError):
+    """A file that was just written holds other bytes: a broken disk, or another writer."""
+
+
 class StorageBehind(StorageFull):
     """Checkpoints are late, so the WAL's tail is full. Nothing was written; retry in a moment."""
 

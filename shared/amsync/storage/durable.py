@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from amsync.errors import StorageError
+from amsync.errors import ReadBackDiffers, StorageError
 from amsync.storage.files import Entry, FileSystem, list_names, storage_errors
 
 KNOWN_DIRECTORIES = 65_536
@@ -66,6 +66,7 @@ class DurableFiles:
         Raises:
             StorageError, StorageFull: The file is there whole or not at all, perhaps not
                 durably; nothing may be deleted that it was to replace.
+            ReadBackDiffers: The same; somebody else may have written it at the same time.
         """
         try:
             self._write(path, data)
@@ -96,7 +97,7 @@ class DurableFiles:
                 raise
             self._files.fsync_directory(path.parent)
             if self._files.read(path) != data:
-                raise StorageError(f"{path} reads back other bytes than were written")
+                raise ReadBackDiffers(f"{path} reads back other bytes than were written")
 
     def move(self, source: Path, target: Path) -> None:
         """Move a file durably, by copy: it is whole under one of the names at any instant.

@@ -11,9 +11,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from amsync.errors import ReadBackDiffers
 from amsync.storage.batch import Position
 from amsync.storage.files import list_names, storage_errors
 from amsync.storage.volume import Volume
+
+TRIES = 5
+"""As often a mark is written while others write it too."""
 
 Place = tuple[int, int]
 """Number of a segment of an incarnation, and an offset in it."""
@@ -33,7 +37,11 @@ class Mark:
 
 
 class ShardMarks:
-    """The marks of one volume; one writer of a shard's mark at a time."""
+    """The marks of one volume.
+
+    An owner and those before it may write a shard's mark at the same time. One may then lose
+    what the other has written: more is read than must be, and nothing is missing.
+    """
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
@@ -77,12 +85,23 @@ class ShardMarks:
             StorageError, StorageFull
         """
         for shard in sorted(positions.keys() | covered.keys()):
-            before = self.read_shard(shard)
-            position = positions.get(shard, before.position)
-            if before.position is not None and position is not None:
-                position = before.position if position.is_behind(before.position) else position
-            after = Mark(position, covered.get(shard, before.covered))
-            self._volume.durable.write(self._shards / f"{shard:03d}" / "mark", _text(after))
+            for is_last in (*[False] * (TRIES - 1), True):
+                try:
+                    self._write(shard, positions.get(shard), covered.get(shard))
+                    break
+                except ReadBackDiffers:  # of a worker that ends in the same moment, for one
+                    if is_last:
+                        raise
+
+    def _write(
+        self, shard: int, position: Position | None, covered: Mapping[str, Place] | None
+    ) -> None:
+        before = self.read_shard(shard)
+        known = before.position
+        if position is None or (known is not None and position.is_behind(known)):
+            position = known
+        after = Mark(position, before.covered if covered is None else covered)
+        self._volume.durable.write(self._shards / f"{shard:03d}" / "mark", _text(after))
 
 
 def _text(mark: Mark) -> bytes:
