@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from .checker import assert_survived
+from support.rawvolume import RawVolume
+
+from .checker import assert_calm, assert_kept, assert_survived
 from .scenes import typing_in_a_cluster
 
 EDITS = 10
 DEADLINE_SECONDS = 90.0
+END_SECONDS = 60.0
 
 
 def test_drained_worker_hands_over(tmp_path: Path) -> None:
@@ -68,3 +71,18 @@ def test_workers_join_and_leave_while_two_hundred_clients_type(tmp_path: Path) -
 
         assert fleet.losses() == []
         assert_survived(cluster, fleet)
+
+
+@pytest.mark.slow
+def test_everything_told_to_end_at_once_leaves_nothing_in_the_logs(tmp_path: Path) -> None:
+    """As an orchestrator ends a project: all get the signal in the same moment."""
+    with typing_in_a_cluster(tmp_path) as scene:
+        cluster, fleet = scene.cluster, scene.fleet
+        for process in cluster.living():
+            process.process.send_signal(signal.SIGTERM)
+        statuses = [process.wait(END_SECONDS) for process in (*cluster.gateways, *cluster.workers)]
+
+        assert statuses == [0, 0, 0, 0]
+        assert_calm(cluster)
+        assert_kept(cluster.data, fleet.named())
+        assert RawVolume(cluster.data).segments() == []
