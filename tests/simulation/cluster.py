@@ -82,6 +82,11 @@ class Engines:
     is_light: Callable[[], bool]
 
 
+async def _gather(*parts: Coroutine[Any, Any, object]) -> list[object]:
+    """One order in which they may be done."""
+    return [await part for part in parts]
+
+
 @contextmanager
 def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
     """Let the worker's own sleeps take simulated time, and watch the documents it loads.
@@ -101,7 +106,7 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
 
     loop = SimpleNamespace(create_future=_Future)
     worker.asyncio = SimpleNamespace(
-        Event=asyncio.Event, sleep=_sleep, get_running_loop=lambda: loop
+        Event=asyncio.Event, sleep=_sleep, gather=_gather, get_running_loop=lambda: loop
     )
     publisher, router = cast(Any, publisher_module), cast(Any, router_module)
     real_time, publisher.asyncio = router.time, worker.asyncio
