@@ -200,3 +200,48 @@ def test_following_anew_while_entries_come_skips_nothing(redis_server: RedisServ
             assert await read(reader, 201) == [b"first", *sent]
 
     asyncio.run(main())
+
+
+def test_entries_that_come_while_a_stream_is_first_followed_are_all_there(
+    redis_server: RedisServer,
+) -> None:
+    """Between reading and the subscription nothing is known of a stream to see a gap by."""
+
+    async def main() -> None:
+        prefix = next(prefixes)
+        async with opened(redis_server.url, prefix) as bus:
+            reader = await follow_live(bus, shard_stream(prefix, 0))
+            for number in range(1, 60):
+                stream = shard_stream(prefix, number)
+                appends = [bus.append(stream, b"%d" % at) for at in range(number % 4 + 1)]
+                if number % 2:
+                    reader.follow(stream, START)
+                sent = asyncio.gather(*appends)
+                await asyncio.sleep(0)
+                if not number % 2:
+                    reader.follow(stream, START)
+                await sent
+
+                assert await read(reader, len(appends)) == [
+                    b"%d" % at for at in range(len(appends))
+                ]
+
+    asyncio.run(main())
+
+
+def test_what_a_check_finds_before_its_push_is_not_repeated(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        prefix = next(prefixes)
+        async with opened(redis_server.url, prefix) as bus:
+            stream = shard_stream(prefix, 1)
+            reader = await follow_live(bus, stream)
+            sent = [b"%d" % number for number in range(400)]
+            for data in sent:
+                append = asyncio.ensure_future(bus.append(stream, data))
+                reader.check()
+                await append
+
+            assert await read(reader, len(sent)) == sent
+            assert not reader.has_entries
+
+    asyncio.run(main())
