@@ -1,6 +1,8 @@
 """What a cluster may cost, and what it did: ratios within one run.
 
-Shapes are gateways x workers. A goal whose rows or figures are not there is left out.
+Shapes are gateways x workers. A goal whose rows or figures are not there is left out. Several
+processes are held against one only where they had more to do: with the same load each has less in
+every turn of its loop and in every commit, which says nothing of how they scale.
 """
 
 from collections.abc import Iterable
@@ -48,12 +50,17 @@ def _of_case(case: str, rows: dict[str, Row]) -> Iterable[Verdict]:
             yield Verdict(f"{case}: median latency that a cluster adds", added, 0.003, name)
     for gateways, workers in SHAPES[1:]:
         role = "gateway" if gateways > 1 else "worker"
-        if (row := rows.get(f"amsync-cluster-{gateways}x{workers}")) is not None:
+        row = rows.get(f"amsync-cluster-{gateways}x{workers}")
+        if row is not None and _delivered(row) > 1.5 * _delivered(smallest):
             yield from _ratio(case, row, smallest, f"{role}_cpu_per_delivery_seconds", 1.1)
     for role, most in (("gateway", 24 * 1024), ("worker", 4 * 1024)):
         name = f"{role}_memory_per_connection_bytes"
         if name in smallest.figures:
             yield Verdict(f"{case}: memory of a {role}", smallest.figures[name], most, name)
+
+
+def _delivered(row: Row) -> float:
+    return row.figures.get("delivered_changes", 0.0)
 
 
 def _ratio(case: str, row: Row, base: Row, figure: str, most: float) -> Iterable[Verdict]:

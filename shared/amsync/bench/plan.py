@@ -1,6 +1,6 @@
 """Which workloads with which numbers: by name, for a first look, and to compare servers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -29,6 +29,16 @@ class Case:
     workload: Workload
     only_first: bool = False
     """Whether it is a figure of one server for itself, not to compare."""
+    times: Callable[[int], Workload] | None = None
+    """The load for a server that has so many processes of a kind; None: all get the same."""
+
+    def for_scale(self, scale: int) -> Workload:
+        """What such a server is given to do."""
+        return self.workload if self.times is None else self.times(scale)
+
+
+def _scaled(name: str, times: Callable[[int], Workload]) -> Case:
+    return Case(name, times(1), times=times)
 
 
 CLUSTER = "cluster"
@@ -66,8 +76,8 @@ NAMED: Mapping[str, tuple[str, Sequence[Case]]] = {
         "what a cluster costs, by its numbers of gateways and workers, against one process",
         [
             Case("cluster-20", FanOut(readers=20, rate=4, seconds=10)),
-            Case("cluster-400", FanOut(readers=400, rate=10, seconds=6)),
-            Case("cluster-rooms", Rooms(rooms=200, rate=2, seconds=6)),
+            _scaled("cluster-100", lambda scale: FanOut(100 * scale, rate=10, seconds=6)),
+            _scaled("cluster-rooms", lambda scale: Rooms(40 * scale, rate=1, seconds=6)),
         ],
     ),
 }
@@ -111,8 +121,13 @@ def changed(case: Case, numbers: Mapping[str, Any]) -> Case:
         BenchError: The workload has no such number.
     """
     workload: Any = case.workload
+    times: Any = case.times
     known = {each.name for each in fields(workload)}
     if unknown := sorted(set(numbers) - known):
         options = ", ".join(f"--{name}" for name in unknown)
         raise BenchError(f"{case.name} takes no {options}")
-    return replace(case, workload=replace(workload, **numbers))
+    return replace(
+        case,
+        workload=replace(workload, **numbers),
+        times=times and (lambda scale: replace(times(scale), **numbers)),
+    )

@@ -35,7 +35,7 @@ def run(
 
 
 def _row(case: Case, server: Server) -> Row:
-    workload = case.workload
+    workload = case.for_scale(server.scale)
     row = Row(case.name, workload.title, server.name, workload.headline, workload.more_is_better)
     if workload.needs_restart and not server.can_restart:
         row.notes.append("left out: it would have to restart the server")

@@ -40,6 +40,8 @@ class Server(Protocol):
 
     name: str
     version: str
+    scale: int
+    """How many gateways or workers share the load, whichever are more; 1 for one process."""
     can_restart: bool
     """Whether it can be ended and started, and its files be thrown away."""
 
@@ -73,18 +75,26 @@ class StartedServer:
     can_restart = True
 
     def __init__(
-        self, name: str, version: str, command: Sequence[str], *, url_count: int = 1
+        self,
+        name: str,
+        version: str,
+        command: Sequence[str],
+        *,
+        url_count: int = 1,
+        scale: int = 1,
     ) -> None:
         """Nothing runs before the context is entered.
 
         Args:
             command: What starts it; the data directory is appended.
             url_count: So many places to connect to are waited for.
+            scale: See `Server`.
         """
         self.name = name
         self.version = version
         self.urls: list[str] = []
         self._url_count = url_count
+        self.scale = scale
         self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -190,6 +200,7 @@ class RunningServer:
     """A server that somebody else has started."""
 
     can_restart = False
+    scale = 1
     version = "unknown"
     directory = None
 
@@ -219,7 +230,8 @@ def cluster(gateways: int, workers: int) -> Server:
     command = [sys.executable, "-m", "amsync", "cluster", "dev", "--port", "0"]
     command += ["--gateways", str(gateways), "--workers", str(workers), "--data-dir"]
     name = f"amsync-cluster-{gateways}x{workers}"
-    return StartedServer(name, __version__, command, url_count=gateways)
+    scale = max(gateways, workers)
+    return StartedServer(name, __version__, command, url_count=gateways, scale=scale)
 
 
 def prepare(name: str, *, cache: Path, scratch: Path, modules: Path | None, say: Say) -> Server:

@@ -15,10 +15,10 @@ def show(value: float, name: str) -> str:
     if name.endswith("per_second"):
         return f"{value:,.0f}/s"
     if unit == "seconds":
-        size, word = next((each for each in _UNITS if value >= each[0]), _UNITS[-1])
+        size, word = next((each for each in _UNITS if abs(value) >= each[0]), _UNITS[-1])
         return f"{_digits(value / size)} {word}"
     if unit == "bytes":
-        size, word = next((each for each in _SIZES if value >= each[0]), (1, "B"))
+        size, word = next((each for each in _SIZES if abs(value) >= each[0]), (1, "B"))
         return f"{_digits(value / size)} {word}"
     if unit == "share":
         return f"{value:.0%}"
@@ -26,7 +26,7 @@ def show(value: float, name: str) -> str:
 
 
 def _digits(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def detail(row: Row) -> Iterable[str]:
