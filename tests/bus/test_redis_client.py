@@ -288,6 +288,31 @@ def test_wrong_password_is_a_fault_of_configuration(login: str) -> None:
         asyncio.run(main(server))
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel"])
+@pytest.mark.parametrize("password", ["hunter/2", "hunter#2", "hunter?2"])
+def test_password_with_a_bare_separator_is_refused_and_not_shown(
+    scheme: str, password: str
+) -> None:
+    with pytest.raises(ConfigError, match="%2F") as caught:
+        RedisClient(f"{scheme}://:{password}@localhost:6379/master")
+
+    assert "hunter" not in str(caught.value)
+
+
+def test_what_can_be_no_host_is_a_fault_of_configuration() -> None:
+    async def scenario() -> None:
+        client = RedisClient("redis://cache..example:6379")
+        client.start()
+        try:
+            async with asyncio.timeout(20):
+                with pytest.raises(ConfigError, match="host"):
+                    await client.wait_connected()
+        finally:
+            await client.close()
+
+    asyncio.run(scenario())
+
+
 def test_right_user_and_database_are_used() -> None:
     async def main(server: RedisServer) -> None:
         url = server.tcp_url.replace("//", "//amsync:p%40ss@") + "/3"

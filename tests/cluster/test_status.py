@@ -15,7 +15,7 @@ import pytest
 from amsync import generate_document_id
 from server.replicas import ReplicaClient
 from support.program import Program, run_to_end
-from support.redisserver import RedisServer, find_server
+from support.redisserver import RedisServer, find_server, free_port
 
 from .processes import ClusterProcesses, environment
 
@@ -35,6 +35,14 @@ def eventually(check: Callable[[], bool]) -> None:
     while not check():
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.1)
+
+
+def test_status_of_a_redis_that_is_not_there_ends() -> None:
+    code, out, errors = status(f"redis://:secret@127.0.0.1:{free_port()}")
+
+    assert (code, out) == (1, "")
+    assert "out of reach" in errors
+    assert "secret" not in errors
 
 
 @pytest.mark.slow

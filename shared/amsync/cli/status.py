@@ -12,10 +12,12 @@ from dataclasses import asdict
 import click
 
 from amsync.bus.redis import RedisClient
+from amsync.bus.redis.address import parse
 from amsync.cli.options import cluster_options
 from amsync.cluster.status import ClusterStatus, look
 from amsync.errors import BusError, ConfigError
 
+CONNECT_SECONDS = 10.0
 WATCH_SECONDS = 1.0
 CLEAR = "\033[H\033[2J"
 ID_LENGTH = 8
@@ -45,7 +47,11 @@ async def _show(redis: str, prefix: str, *, watch: bool, as_json: bool) -> bool:
     client = RedisClient(redis, name="amsync-status")
     client.start()
     try:
-        await client.wait_connected()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await client.wait_connected()
+        except TimeoutError:
+            raise BusError(f"Redis at {parse(redis)} is out of reach") from None
         while True:
             found = await look(client, prefix)
             text = _as_json(found) if as_json else _as_text(found, prefix)

@@ -88,6 +88,9 @@ def parse(url: str) -> Address:
     """
     try:
         parts = urlsplit(url)
+        if parts.scheme != "unix" and "@" in parts.path + parts.query + parts.fragment:
+            # Else half of the password would be taken for host and port, and be shown as such.
+            raise ValueError("write /, # and ? in a user or password as %2F, %23 and %3F")
         if parts.scheme.endswith("+sentinel"):
             return _parse_sentinel(url)
         options = parse_url(url)

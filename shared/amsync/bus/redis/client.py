@@ -87,7 +87,8 @@ class RedisClient:
         """Wait until calls can be made; for tasks only.
 
         Raises:
-            ConfigError: Before the first connection: Redis refuses our name and password.
+            ConfigError: Before the first connection: Redis refuses our name and password, or its
+            host's name can't be one.
             BusError: Closed.
         """
         await self._connected.wait()
@@ -204,10 +205,13 @@ class RedisClient:
 
         if endpoint.path:
             _, wire = await loop.create_unix_connection(make, endpoint.path)
-        else:
+            return wire
+        try:
             _, wire = await loop.create_connection(
                 make, endpoint.host, endpoint.port, ssl=self._address.tls
             )
+        except UnicodeError as error:
+            raise ConfigError(f"{endpoint.host!r} can't be the name of a host") from error
         return wire
 
     async def _log_in(self, wire: Wire, endpoint: Endpoint) -> None:
