@@ -396,3 +396,29 @@ def test_url_of_another_form_is_refused_and_not_repeated(url: str) -> None:
         assert "secret" not in str(caught.value)
 
     asyncio.run(main())
+
+
+def test_redis_that_is_full_can_be_emptied() -> None:
+    """Who frees memory needs a lease, and has to answer before the next batch."""
+
+    async def main(server: RedisServer) -> None:
+        async with opened(server.url, "full", EVERYTHING) as bus:
+            shard, gateway = shard_stream("full", 1), gateway_stream("full", "g")
+            leases, cluster = Leases(bus.client, "full"), Cluster(bus.client, "full")
+            mine = await leases.acquire(1, "a", 0, 600)
+            await bus.client.call("CONFIG", "SET", "maxmemory", "8mb")
+            positions: list[Position] = []
+            with pytest.raises(BusError, match="OOM"):
+                while True:
+                    positions.append(await bus.append(shard, b"x" * 60_000))
+
+            assert (await cluster.beat("worker", "a", b"")).was_known is False
+            assert await leases.renew(1, "a", mine.epoch, 600)
+            assert (await leases.acquire(2, "a", 0, 600)).is_ours
+            await bus.append(gateway, b"an answer")
+            await bus.trim(shard, positions[-1], mine)
+            await bus.append(shard, b"y")
+            assert await leases.release(1, "a", mine.epoch)
+
+    with RedisServer("--maxmemory-policy", "noeviction") as server:
+        asyncio.run(main(server))

@@ -3,7 +3,8 @@
 Holds: an append is one script, so that its bound is kept whoever else appends; a gateway's
 stream ends by itself 60 s after the last append to it, so a late append to a dead gateway leaves
 nothing behind; every stream's keys are in one Redis Cluster slot. Redis is a transport: nothing
-here survives its loss, and `cluster_epoch` tells.
+here survives its loss, and `cluster_epoch` tells. When Redis has reached its `maxmemory`, only
+appends to shards' streams are refused: what empties these goes on, answers included.
 
 Not here: who owns a shard and who is alive (`leases`, `cluster`).
 """
@@ -18,7 +19,7 @@ from amsync.bus.redis.client import ANSWER_SECONDS, RedisClient
 from amsync.bus.redis.keys import cluster_key, lease_key, size_key
 from amsync.bus.redis.leases import Lease
 from amsync.bus.redis.reader import AHEAD_BYTES, RedisReader
-from amsync.bus.redis.scripts import APPEND, DELETE, TRIM
+from amsync.bus.redis.scripts import APPEND, APPEND_WHEN_FULL, DELETE, TRIM
 from amsync.bus.redis.wire import Wire
 from amsync.errors import BusError, BusFull, StaleLease
 
@@ -101,9 +102,11 @@ class RedisBus:
             raise BusError("the bus is closed")
         if not isinstance(data, bytes):
             data = data.pack()
-        life = GATEWAY_STREAM_MS if is_gateway_stream(stream) else 0
+        is_outbound = is_gateway_stream(stream)
+        life = GATEWAY_STREAM_MS if is_outbound else 0
+        script = APPEND_WHEN_FULL if is_outbound else APPEND
         keys = (stream, size_key(stream))
-        entry_id = await self.client.script(APPEND, keys, data, self._stream_bytes, life)
+        entry_id = await self.client.script(script, keys, data, self._stream_bytes, life)
         if entry_id is None:
             raise BusFull(f"stream {stream} is full, allowed are {self._stream_bytes} bytes")
         ms, _, sequence = entry_id.partition(b"-")
