@@ -192,6 +192,11 @@ class Gateway:
         """Shards of which the owner is known."""
         return self._router.known_shards
 
+    @property
+    def bus_refusal(self) -> str:
+        """Why the bus takes nothing of what clients say, though it is there; "" if it does."""
+        return self._router.refusal
+
     def bus_is_away(self, is_away: bool) -> None:
         """Read no socket, and let nobody in, while what clients say can't be passed on."""
         self._bus_is_away = is_away

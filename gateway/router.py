@@ -91,6 +91,9 @@ class Router:
             that something which they said may be lost. None: shards don't change hands.
         trim_bytes: So much of what was taken may stay on the bus, less than a stream may have.
         turns: Of the loop; those of a bus in the same process, so that a message's way is short.
+
+    Attributes:
+        refusal: Why the bus, though connected, does not take what waits; "" if it does.
     """
 
     def __init__(
@@ -115,7 +118,8 @@ class Router:
         self._streams: dict[int, str] = {}
         self._wake = Routine(turns, self._append_all)
         self._flushed = asyncio.Event()
-        self._is_waiting = self._is_refused = False
+        self._is_waiting = False
+        self.refusal = self._refused_now = ""
         self._reading = Routine(turns, self._read)
         self._trim_bytes = trim_bytes
         self._untrimmed, self._untrimmed_bytes = START, 0
@@ -173,11 +177,13 @@ class Router:
 
     async def _append_all(self) -> None:
         shards = list(self._dirty)
+        self._refused_now = ""
         if self._hand_over is not None and len(shards) > 1:
             # Together: one way to Redis and back for all, not one for each.
             appended = await asyncio.gather(*map(self._append, shards))
         else:
             appended = [await self._append(shard) for shard in shards]
+        self.refusal = self._refused_now
         full = not all(appended)
         if not self._dirty:
             self._flushed.set()
@@ -201,7 +207,6 @@ class Router:
             if not isinstance(error, BusFull):
                 self._refused(error)
             return False
-        self._is_refused = False
         if outgoing.packed is not packed:  # we became another one meanwhile
             return True
         outgoing.packed = None
@@ -216,9 +221,11 @@ class Router:
 
     def _refused(self, error: BusError) -> None:
         self._metrics.count("appends_repeated", "inbound")
-        if not self._is_refused and self._bus.is_connected:
-            log.error("the bus takes no entry; tried again", extra={"error": str(error)})
-            self._is_refused = True
+        if self._bus.is_connected:
+            self._refused_now = str(error)
+            if not self.refusal:
+                log.error("the bus takes no entry; tried again", extra={"error": str(error)})
+                self.refusal = self._refused_now
 
     def _pack(self, outgoing: _Outgoing) -> tuple[Entry, Sizes]:
         items, sizes = outgoing.items, outgoing.sizes

@@ -408,9 +408,13 @@ def test_redis_that_is_full_can_be_emptied() -> None:
             mine = await leases.acquire(1, "a", 0, 600)
             await bus.client.call("CONFIG", "SET", "maxmemory", "8mb")
             positions: list[Position] = []
-            with pytest.raises(BusError, match="OOM"):
+
+            async def fill() -> None:
                 while True:
                     positions.append(await bus.append(shard, b"x" * 60_000))
+
+            with pytest.raises(BusError, match="OOM"):
+                await fill()
 
             assert (await cluster.beat("worker", "a", b"")).was_known is False
             assert await leases.renew(1, "a", mine.epoch, 600)

@@ -1,4 +1,4 @@
-"""How a worker begins with a Redis that refuses its commands, or forgets everything meanwhile."""
+"""Processes whose Redis refuses their commands, or forgets everything while they start."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -8,9 +8,10 @@ import pytest
 
 from amsync.bus.redis import RedisClient
 from amsync.cluster import record
+from amsync.cluster.gateway_node import GatewayNode
 from amsync.cluster.worker_node import WorkerNode
 from amsync.errors import StorageFull
-from amsync.options import WorkerNodeOptions
+from amsync.options import GatewayNodeOptions, WorkerNodeOptions
 from amsync.storage import SharedStore
 from support.redisserver import RedisServer
 
@@ -50,30 +51,34 @@ def with_worker(node: WorkerNode, check: Callable[[WorkerNode], Awaitable[None]]
     asyncio.run(live())
 
 
-async def until_ready(node: WorkerNode) -> None:
+async def until(check: Callable[[], bool]) -> None:
     async with asyncio.timeout(START_SECONDS):
-        while node.reasons_not_ready():
+        while not check():
             await asyncio.sleep(0.05)
+
+
+async def until_ready(node: WorkerNode | GatewayNode) -> None:
+    await until(lambda: not node.reasons_not_ready())
 
 
 def options(redis: RedisServer, tmp_path: Path) -> WorkerNodeOptions:
     return WorkerNodeOptions(redis=redis.url, data_dir=tmp_path / "data", shard_count=4)
 
 
-def test_worker_waits_for_a_redis_that_is_full(
+def test_worker_waits_for_a_redis_that_refuses_to_write(
     redis: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def check(node: WorkerNode) -> None:
-        await ask(redis, "CONFIG", "SET", "maxmemory", "1mb")
+        await ask(redis, "CONFIG", "SET", "min-replicas-to-write", "1")
         before = await connections_made(redis)
         starting = asyncio.create_task(node.start())
         await asyncio.sleep(2)
 
         assert not starting.done()
         assert await connections_made(redis) - before < 10
-        assert sum("OOM" in str(vars(entry)) for entry in caplog.records) == 1
+        assert sum("NOREPLICAS" in str(vars(entry)) for entry in caplog.records) == 1
 
-        await ask(redis, "CONFIG", "SET", "maxmemory", "0")
+        await ask(redis, "CONFIG", "SET", "min-replicas-to-write", "0")
         await starting
         await until_ready(node)
 
@@ -147,10 +152,45 @@ def test_volume_learns_of_an_emptied_redis_as_soon_as_it_can_be_written(
         told: list[str] = []
         node.store.set_bus_id = tell_later  # type: ignore[method-assign]
         await node.bus.client.call("FLUSHALL")
-        async with asyncio.timeout(START_SECONDS):
-            while not told:
-                await asyncio.sleep(0.05)
+        await until(lambda: bool(told))
 
         assert told == [node.bus.cluster_epoch]
+
+    with_worker(WorkerNode(options(redis, tmp_path)), check)
+
+
+async def status_of_upgrade(port: int) -> bytes:
+    """What a WebSocket upgrade is answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    answer = await reader.read(12)
+    writer.close()
+    await writer.wait_closed()
+    return answer.split()[1]
+
+
+def test_gateway_lets_nobody_in_while_redis_refuses_to_write(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    async def check(node: WorkerNode) -> None:
+        gateway = GatewayNode(GatewayNodeOptions(redis=redis.url))
+        try:
+            await node.start()
+            await gateway.start()
+            await until_ready(gateway)
+            assert await status_of_upgrade(gateway.port) == b"101"
+
+            await ask(redis, "CONFIG", "SET", "min-replicas-to-write", "1")
+            await until(lambda: "NOREPLICAS" in str(gateway.reasons_not_ready()))
+            assert await status_of_upgrade(gateway.port) == b"503"
+
+            await ask(redis, "CONFIG", "SET", "min-replicas-to-write", "0")
+            await until_ready(gateway)
+            assert await status_of_upgrade(gateway.port) == b"101"
+        finally:
+            await gateway.close()
 
     with_worker(WorkerNode(options(redis, tmp_path)), check)

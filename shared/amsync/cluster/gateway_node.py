@@ -43,10 +43,14 @@ class GatewayNode(ClusterMember):
         self._gateway: Gateway | None = None
         self._policy: AccessPolicy | None = None
         self._is_leaving = False
+        self._has_beaten = False
+        self._epoch = ""
+        self._refusal = ""
 
     async def _start(self) -> None:
         tls = self.options.tls.server_context() if self.options.tls is not None else None
         self.identity = identity = await record.wait_for(self.cluster)
+        self._epoch = identity.epoch
         self._policy = AccessPolicy(parse_share(self.options.share), self.metrics)
         self._gateway = Gateway(
             self.bus,
@@ -87,29 +91,35 @@ class GatewayNode(ClusterMember):
             ConfigError: Redis belongs to another cluster now.
         """
         assert self._gateway is not None
-        assert self.identity is not None
-        epoch = self.identity.epoch
-        has_beaten = False
         away_since: float | None = None
         loop = asyncio.get_running_loop()
         while not self._is_leaving:
             try:
-                beat = await self.cluster.beat("gateway", self.incarnation, self._info())
+                await self._beat()
+                self._refusal = self._gateway.bus_refusal
+            except BusError as error:
+                self._refusal = str(error)
+            self._bus_changed()
+            if not self._refusal:
                 away_since = None
-                if beat.cluster_epoch != self.bus.cluster_epoch:
-                    await self.bus.look_for_epoch()
-                if has_beaten and not beat.was_known:
-                    await self._begin_again()
-                has_beaten = True
-                self._gateway.forget_workers({each.incarnation for each in beat.members})
-                if beat.cluster_epoch not in ("", epoch):
-                    await self._check_identity()
-                    epoch = beat.cluster_epoch
-            except BusError:
-                away_since = loop.time() if away_since is None else away_since
-                if loop.time() - away_since > AWAY_SECONDS:
-                    self._gateway.send_away()
+            elif away_since is None:
+                away_since = loop.time()
+            elif loop.time() - away_since > AWAY_SECONDS:
+                self._gateway.send_away()
             await asyncio.sleep(BEAT_SECONDS)
+
+    async def _beat(self) -> None:
+        assert self._gateway is not None
+        beat = await self.cluster.beat("gateway", self.incarnation, self._info())
+        if beat.cluster_epoch != self.bus.cluster_epoch:
+            await self.bus.look_for_epoch()
+        if self._has_beaten and not beat.was_known:
+            await self._begin_again()
+        self._has_beaten = True
+        self._gateway.forget_workers({each.incarnation for each in beat.members})
+        if beat.cluster_epoch not in ("", self._epoch):
+            await self._check_identity()
+            self._epoch = beat.cluster_epoch
 
     async def _begin_again(self) -> None:
         """We counted as dead, or Redis has lost everything: whatever is on the bus is void."""
@@ -118,6 +128,7 @@ class GatewayNode(ClusterMember):
         self.metrics.count("begun_again", "")
         before, self.incarnation = self.incarnation, uuid.uuid4().hex
         self._gateway.begin_again(self.incarnation)
+        self._has_beaten = False  # as this one: should Redis fail now, its first beat is to come
         await self.cluster.leave("gateway", before)
         await self.cluster.beat("gateway", self.incarnation, self._info())
 
@@ -144,7 +155,7 @@ class GatewayNode(ClusterMember):
     def _bus_changed(self) -> None:
         super()._bus_changed()
         if self._gateway is not None:
-            self._gateway.bus_is_away(not self.bus.is_connected)
+            self._gateway.bus_is_away(not self.bus.is_connected or bool(self._refusal))
 
     async def _drain(self) -> None:
         assert self._gateway is not None
@@ -175,6 +186,8 @@ class GatewayNode(ClusterMember):
         reasons = []
         if not self.bus.is_connected:
             reasons.append("Redis is out of reach")
+        elif self._refusal:
+            reasons.append(self._refusal)
         if self._gateway is None or self.identity is None:
             reasons.append("no worker has ever served this cluster")
         elif not self.is_running or not self._gateway.is_accepting:
