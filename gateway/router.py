@@ -47,7 +47,10 @@ ENTRY_ITEMS = 5_000
 
 NUDGE_SECONDS = 2.0
 """A shard that leaves an entry undigested for so long is sent an empty one: should the last one
-have been lost, the owner sees it now."""
+have been lost, the owner sees it now. Then after as long again as it has been leaving them, up to
+`MOST_NUDGE_SECONDS`: where there is no worker for days, they would fill Redis and our memory."""
+
+MOST_NUDGE_SECONDS = 60.0
 
 FULL_STREAM_WAIT_SECONDS = 0.02
 AWAY_WAIT_SECONDS = 0.1
@@ -239,7 +242,10 @@ class Router:
     def nudge(self, now: float) -> None:
         """Have owners look again that leave something undigested for long; see NUDGE_SECONDS."""
         for shard, outgoing in self._shards.items():
-            if outgoing.in_flight and now - outgoing.in_flight[-1][1] > NUDGE_SECONDS:
+            if not outgoing.in_flight:
+                continue
+            first, last = outgoing.in_flight[0][1], outgoing.in_flight[-1][1]
+            if now - last > min(max(NUDGE_SECONDS, last - first), MOST_NUDGE_SECONDS):
                 self._dirty.add(shard)
                 self._wake.set()
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from amsync.bus import MemoryBus, Position, gateway_stream, shard_stream
 from amsync.bus.port import START, Parcel
 from amsync.errors import BusError
-from amsync.gateway.router import NUDGE_SECONDS, Router
+from amsync.gateway.router import MOST_NUDGE_SECONDS, NUDGE_SECONDS, Router
 from amsync.metrics import Metrics
 from amsync.protocol.envelope import (
     Close,
@@ -309,6 +310,32 @@ def test_an_entry_that_stays_undigested_is_followed_by_an_empty_one() -> None:
         place.hear(Progress(3))
         place.router.nudge(now + 60.0)
         assert await place.appended() == []
+
+    run(scenario)
+
+
+def test_entries_that_nobody_digests_for_an_hour_are_followed_by_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+    monkeypatch.setattr("amsync.gateway.router.time", clock)
+
+    async def scenario(place: Place) -> None:
+        nonlocal now
+        place.router.forward(SHARD, Close(1), 1, 10)
+        await place.appended()
+        sent = []
+        for _ in range(3600):
+            now += 1
+            place.router.nudge(now)
+            if place.router._dirty:
+                await place.appended()
+                sent.append(now - 1000)
+
+        assert sent[0] <= NUDGE_SECONDS + 1
+        assert len(sent) <= 10 + 3600 / MOST_NUDGE_SECONDS
+        assert sent[-1] > 3600 - MOST_NUDGE_SECONDS - 1
 
     run(scenario)
 
