@@ -1,17 +1,22 @@
 """Processes whose Redis refuses their commands, or forgets everything while they start."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from amsync.bus import shard_stream
 from amsync.bus.redis import RedisClient
+from amsync.bus.redis.keys import members_key
 from amsync.cluster import record
 from amsync.cluster.gateway_node import GatewayNode
+from amsync.cluster.ownership import GATEWAY_DEAD_SECONDS
 from amsync.cluster.worker_node import WorkerNode
-from amsync.errors import StorageFull
+from amsync.errors import BusError, StorageFull
 from amsync.options import GatewayNodeOptions, WorkerNodeOptions
+from amsync.protocol.envelope import HandOver, pack_inbound
 from amsync.storage import SharedStore
 from support.redisserver import RedisServer
 
@@ -192,5 +197,37 @@ def test_gateway_lets_nobody_in_while_redis_refuses_to_write(
             assert await status_of_upgrade(gateway.port) == b"101"
         finally:
             await gateway.close()
+
+    with_worker(WorkerNode(options(redis, tmp_path)), check)
+
+
+def test_gateway_is_not_forgotten_before_it_is_expelled(redis: RedisServer, tmp_path: Path) -> None:
+    """Else one that comes back would take our numbers, which begin at 1, for repetitions."""
+
+    async def check(node: WorkerNode) -> None:
+        await node.start()
+        await until_ready(node)
+        assert node._worker is not None
+        assert node._ownership is not None
+        shard, cluster = node._worker.shards[0], node._ownership._cluster
+        entry = pack_inbound("gone", 1, time.time(), [HandOver(0, shard.epoch, 1, False)])
+        await node.bus.append(shard_stream("amsync", 0), entry)
+        await until(lambda: "gone" in shard.gateways())
+        expel, attempts = cluster.expel, []
+
+        async def fail(*_: str) -> None:
+            attempts.append(1)
+            raise BusError("not now")
+
+        cluster.expel = fail  # type: ignore[method-assign]
+        silent_since = int((time.time() - 2 * GATEWAY_DEAD_SECONDS) * 1000)
+        beat = f"{silent_since} {{}}"
+        await node.bus.client.call("HSET", members_key("amsync"), "gateway:gone", beat)
+        await until(lambda: len(attempts) > 1)
+        assert "gone" in shard.gateways()
+
+        cluster.expel = expel  # type: ignore[method-assign]
+        await until(lambda: "gone" not in shard.gateways())
+        assert await node.bus.client.call("HEXISTS", members_key("amsync"), "gateway:gone") == 0
 
     with_worker(WorkerNode(options(redis, tmp_path)), check)

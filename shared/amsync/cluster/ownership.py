@@ -233,7 +233,7 @@ class Ownership:
         if beat.cluster_epoch != self._bus.cluster_epoch:
             await self._bus.look_for_epoch()
         self._look_after_absence(now)
-        self._note(beat.members, now)
+        await self._note(beat.members, now)
 
     def _look_after_absence(self, now: float) -> None:
         """Who can't be heard because Redis was out of reach is not dead: wait for their word."""
@@ -242,7 +242,7 @@ class Ownership:
             self._calm_until = max(self._calm_until, now + CALM_SECONDS)
         self._beaten_at = now
 
-    def _note(self, members: Sequence[Member], now: float) -> None:
+    async def _note(self, members: Sequence[Member], now: float) -> None:
         known = self._workers
         self._workers = {
             each.incarnation
@@ -271,7 +271,8 @@ class Ownership:
         self._gateways = {each.incarnation for each in gateways} - stale
         self.worker.greet(self._gateways)
         for name in stale:
-            self._soon(self._cluster.expel("gateway", name))
+            # First, so that it begins anew if it comes back: its numbers are forgotten next.
+            await self._cluster.expel("gateway", name)
         self._forget_gateways(stale, now)
 
     def _forget_gateways(self, stale: set[str], now: float) -> None:
