@@ -173,6 +173,7 @@ class HandOver(_Item):
     may_be_lost: bool = False
 
 
+@cheap
 @dataclass(frozen=True, slots=True)
 class Resume(_Item):
     """A document that a connection had open under an earlier owner.
