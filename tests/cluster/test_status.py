@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from amsync import generate_document_id
+from amsync.cluster.local import START_SECONDS
 from server.replicas import ReplicaClient
 from support.program import Program, run_to_end
 from support.redisserver import RedisServer, find_server, free_port
@@ -171,3 +172,34 @@ def test_dev_ends_everything_when_a_part_of_it_dies(dev: Dev) -> None:
     assert dev.wait(WAIT_SECONDS) == 1
     assert "gateway-0 has ended; ending everything" in said
     assert not any(Path(f"/proc/{pid}").exists() for pid in children.values())
+
+
+def test_dev_ends_with_ctrl_c_while_a_part_of_it_waits_for_redis(tmp_path: Path) -> None:
+    url = f"redis://:secret@127.0.0.1:{free_port()}"
+    with Dev(tmp_path / "dev.log", "--redis", url, "--data-dir", str(tmp_path / "data")) as dev:
+        said = dev.read_until("can't be reached")
+        shown = [
+            Path(f"/proc/{pid}/cmdline").read_bytes()
+            for pid in map(
+                int,
+                Path(f"/proc/{dev.process.pid}/task/{dev.process.pid}/children")
+                .read_text()
+                .split(),
+            )
+        ]
+
+        assert dev.signal(signal.SIGINT, START_SECONDS / 2) == 0
+
+        said += "".join(dev.lines.queue)
+        assert "secret" not in said
+        assert shown
+        assert b"secret" not in b"".join(shown)
+
+
+def test_dev_ends_when_a_part_of_it_can_not_start(tmp_path: Path) -> None:
+    with Dev(tmp_path / "dev.log", "--prefix", "not allowed") as dev:
+        said = dev.read_until("ended: ")
+
+        assert dev.wait(START_SECONDS / 2) == 1
+        assert "worker-0 has ended; ending everything" in said
+        assert "the cluster is up" not in said

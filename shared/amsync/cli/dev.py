@@ -71,22 +71,38 @@ async def _run(
     told = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, told.set)
-    try:
+
+    async def live() -> None:
         url = redis or await cluster.start_redis()
-        bus = ("--redis", url, "--prefix", prefix, "--admin-port", "0")
-        for number in range(workers):
-            await cluster.start(f"worker-{number}", "worker", *bus, "--data-dir", str(data_dir))
-        for number, port in enumerate(ports):
-            await cluster.start(f"gateway-{number}", "gateway", *bus, "--port", str(port))
-        _say("dev", f"the cluster is up; look at it with: amsync cluster status --redis {url}")
-        ended = asyncio.create_task(cluster.wait())
-        asked = asyncio.create_task(told.wait())
-        await asyncio.wait([ended, asked], return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done():
-            _say("dev", f"{ended.result()} has ended; ending everything")
-        asked.cancel()
-        ended.cancel()
+        bus = ("--prefix", prefix, "--admin-port", "0")
+        parts = [
+            (f"worker-{number}", "worker", *bus, "--data-dir", str(data_dir))
+            for number in range(workers)
+        ]
+        parts += [
+            (f"gateway-{number}", "gateway", *bus, "--port", str(port))
+            for number, port in enumerate(ports)
+        ]
+        for name, *arguments in parts:
+            if not await cluster.start(name, *arguments, redis=url):
+                break
+        else:
+            where = "with that URL" if redis else url  # which may have a password
+            _say(
+                "dev", f"the cluster is up; look at it with: amsync cluster status --redis {where}"
+            )
+        _say("dev", f"{await cluster.wait()} has ended; ending everything")
+
+    living = asyncio.create_task(live())
+    asked = asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait([living, asked], return_when=asyncio.FIRST_COMPLETED)
+        if living.done():
+            await living
         return told.is_set()
     finally:
+        for task in (living, asked):
+            task.cancel()
+        await asyncio.wait([living, asked])
         statuses = await cluster.close()
         _say("dev", "ended: " + ", ".join(f"{name} {status}" for name, status in statuses))

@@ -6,12 +6,14 @@ when we are told to end, all are ended in order: gateways, workers, Redis.
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from amsync.config import variable
 from amsync.errors import ConfigError
 
 REDIS_PROGRAMS = ("redis-server", "valkey-server")
@@ -77,14 +79,22 @@ class LocalCluster:
             await asyncio.sleep(0.05)
         return f"unix://{socket}"
 
-    async def start(self, name: str, *arguments: str) -> None:
-        """Start an amsync process, and wait for its first line, or its end."""
-        child = await self._start(name, [sys.executable, "-m", "amsync", *arguments])
+    async def start(self, name: str, *arguments: str, redis: str) -> bool:
+        """Start an amsync process, and wait for its first line; False when any process ends.
+
+        The URL of Redis, which may have a password, is handed over where `ps` doesn't show it.
+        """
+        command = [sys.executable, "-m", "amsync", *arguments]
+        child = await self._start(name, command, {**os.environ, variable("redis"): redis})
         up = asyncio.create_task(child.is_up.wait())
-        await asyncio.wait(
-            [up, child.ended], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
-        )
-        up.cancel()
+        ends = [each.ended for each in self._children]
+        try:
+            await asyncio.wait(
+                [up, *ends], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            up.cancel()
+        return not any(each.done() for each in ends)
 
     async def wait(self) -> str:
         """Return the name of a process that has ended by itself."""
@@ -99,9 +109,12 @@ class LocalCluster:
         await asyncio.gather(*self._readers)
         return [(child.name, child.process.returncode) for child in self._children]
 
-    async def _start(self, name: str, command: Sequence[str]) -> Child:
+    async def _start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> Child:
         process = await asyncio.create_subprocess_exec(
             *command,
+            env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
