@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import shutil
 import signal
 import ssl
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -219,6 +221,49 @@ def test_server_that_hangs_while_we_log_in_is_tried_again(
     assert [record.getMessage() for record in caplog.records] == [
         "Redis can't be reached, trying on"
     ]
+
+
+@asynccontextmanager
+async def slow_way(server: RedisServer, bytes_per_second: int) -> AsyncIterator[str]:
+    """The URL of a relay to a server that passes commands and answers on slowly."""
+    folder = Path(tempfile.mkdtemp(prefix="amsync-slow-"))
+
+    async def pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            target.write(data)
+            await target.drain()
+            await asyncio.sleep(len(data) / bytes_per_second)
+        target.close()
+        await target.wait_closed()
+
+    async def relay(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_unix_connection(server.socket)
+        tasks.append(asyncio.current_task())
+        await asyncio.gather(
+            pass_on(source, to_server), pass_on(from_server, target), return_exceptions=True
+        )
+
+    tasks: list[asyncio.Task[None] | None] = []
+    relaying = await asyncio.start_unix_server(relay, folder / "s")
+    try:
+        yield f"unix://{folder / 's'}"
+    finally:
+        relaying.close()
+        await asyncio.wait([task for task in tasks if task is not None])
+        shutil.rmtree(folder)
+
+
+def test_what_takes_long_because_it_is_large_comes_through(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        async with (
+            slow_way(redis_server, 2_000_000) as url,
+            connected(url, answer_seconds=1.5) as client,
+        ):
+            await client.call("SET", "large", bytes(4_000_000))
+            assert len(await client.call("GET", "large")) == 4_000_000
+            await client.call("DEL", "large")
+
+    asyncio.run(main())
 
 
 def test_command_that_blocks_has_its_own_time(redis_server: RedisServer) -> None:

@@ -17,7 +17,8 @@ pack = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
 
 TICKS = 10
 """A time limit is counted in so many steps of our own running: a process that was stopped finds
-the answers in its socket, and must not take its own sleep for the server's."""
+the answers in its socket, and must not take its own sleep for the server's. A step in which bytes
+went either way doesn't count: what is large takes its time, and sent again would take it again."""
 
 _LOST = frozenset({"LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED"})
 
@@ -39,7 +40,8 @@ class Wire(asyncio.Protocol):
 
     Args:
         on_lost: Called once, with the reason, after every outstanding call has failed.
-        answer_seconds: A call that waits longer for its answer loses the connection.
+        answer_seconds: A call that waits longer for its answer, while no bytes go either way,
+            loses the connection.
         on_push: Called with everything that comes while no call waits, errors too. None: there
             is no such thing.
 
@@ -61,6 +63,8 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._step_seconds = answer_seconds / TICKS
         self._tick = 0
+        self._has_moved = False
+        self._unsent_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self.lost_because: str | None = None
         self.is_closed: asyncio.Future[None] = self._loop.create_future()
@@ -101,6 +105,7 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
+        self._has_moved = True
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
@@ -145,7 +150,10 @@ class Wire(asyncio.Protocol):
         self._on_lost(self, reason)
 
     def _watch(self) -> None:
-        self._tick += 1
+        unsent = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if not self._has_moved and unsent >= self._unsent_bytes:
+            self._tick += 1
+        self._has_moved, self._unsent_bytes = False, unsent
         self._timer = None
         if not self._waiting:
             return
