@@ -27,7 +27,7 @@ def assert_one_loss_each(scene: Scene, url: str) -> None:
 
 
 def test_gateway_killed_costs_its_clients_one_reconnect(tmp_path: Path) -> None:
-    with typing_in_a_cluster(tmp_path) as scene:
+    with typing_in_a_cluster(tmp_path, documents=2, clients=2) as scene:
         victim = scene.cluster.gateways[0]
         victim.kill9()
         scene.fleet.wait_edits(EDITS)

@@ -16,7 +16,7 @@ END_SECONDS = 60.0
 
 
 def test_drained_worker_hands_over(tmp_path: Path) -> None:
-    with typing_in_a_cluster(tmp_path) as scene:
+    with typing_in_a_cluster(tmp_path, documents=2, clients=2) as scene:
         assert scene.owner().signal(signal.SIGTERM) == 0
         scene.fleet.wait_edits(EDITS)
         scene.fleet.converge()

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from amsync import generate_document_id
+from amsync.cli.status import status as command
 from amsync.cluster.local import START_SECONDS
 from server.replicas import ReplicaClient
-from support.program import Program, run_to_end
+from support.program import Program
 from support.redisserver import RedisServer, find_server, free_port
 
 from .processes import ClusterProcesses, environment
@@ -26,9 +28,8 @@ HEAD = "shard  owner     epoch  documents  lag  lag bytes"
 
 def status(redis_url: str, *options: str) -> tuple[int, str, str]:
     """Exit status and output of `amsync cluster status`."""
-    command = [sys.executable, "-m", "amsync", "cluster", "status", "--redis", redis_url, *options]
-    done = run_to_end(command, environment=environment())
-    return done.returncode, done.stdout, done.stderr
+    done = CliRunner().invoke(command, ["--redis", redis_url, *options])
+    return done.exit_code, done.stdout, done.stderr
 
 
 def eventually(check: Callable[[], bool]) -> None:

@@ -43,7 +43,7 @@ def assert_no_socket_lost(scene: Scene) -> None:
 
 
 def test_worker_killed_costs_a_pause_and_no_socket(tmp_path: Path) -> None:
-    with typing_in_a_cluster(tmp_path) as scene:
+    with typing_in_a_cluster(tmp_path, documents=2, clients=2) as scene:
         scene.owner().kill9()
         scene.fleet.wait_edits(EDITS)
         scene.fleet.converge()
