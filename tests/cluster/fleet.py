@@ -3,7 +3,8 @@
 Each client has one document and one gateway, answers every message, comes back when its socket
 is lost, and notes: every head that the server ever named as its own, how often a socket was lost,
 how many frames went each way, and how long it waited for news while others were typing. All of
-them live on one loop in a thread of its own; the methods are for the test's thread.
+them live on one loop in a thread of its own; the methods are for the test's thread, which must
+not touch a client's replica.
 """
 
 import asyncio
@@ -255,16 +256,16 @@ class Fleet(Closing):
     def wait(self, done: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
         """Wait until something, looked at on the fleet's loop, is true."""
 
-        async def wait() -> bool:
+        async def wait() -> None:
             deadline = time.monotonic() + seconds
             while not done():
                 self._check()
-                if time.monotonic() > deadline:
-                    return False
+                assert time.monotonic() < deadline, (
+                    f"not within {seconds} s: {what}\n{self._summary()}"
+                )
                 await asyncio.sleep(POLL_SECONDS)
-            return True
 
-        assert self._call(wait()), f"not within {seconds} s: {what}\n{self.summary()}"
+        self._call(wait())
 
     def wait_joined(self) -> None:
         self.wait(lambda: all(client.is_joined for client in self.clients), "all have joined")
@@ -293,7 +294,12 @@ class Fleet(Closing):
             )
 
         self.wait(done, "all have the same heads, and the server has named them", seconds)
-        return {name: set(cs[0].replica.heads()) for name, cs in self.by_document().items()}
+
+        async def heads() -> dict[str, set[bytes]]:
+            return {name: set(cs[0].replica.heads()) for name, cs in self.by_document().items()}
+
+        found: dict[str, set[bytes]] = self._call(heads())
+        return found
 
     def wait_quiet(self) -> None:
         """Wait until nothing went to or fro for a while."""
@@ -346,7 +352,7 @@ class Fleet(Closing):
         """Ends of sockets: of the clients of one gateway, or all."""
         return [each for c in self.clients for each in c.losses if url in (None, each.url)]
 
-    def summary(self) -> str:
+    def _summary(self) -> str:
         rows = [
             f"{c.name} at {c.url}: joined {c.is_joined}, edits {c.edits}, frames {c.frames_in} in"
             f" {c.frames_out} out, lost {c.losses}, refused {c.refusals}, acknowledged"
