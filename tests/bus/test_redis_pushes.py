@@ -11,7 +11,7 @@ import pytest
 from amsync.bus import shard_stream
 from amsync.bus.port import START
 from amsync.bus.redis import RedisBus
-from amsync.bus.redis.keys import size_key
+from amsync.bus.redis.keys import channel_suffix, size_key
 from amsync.bus.redis.reader import RedisReader
 from support.redisserver import RedisServer
 
@@ -41,7 +41,8 @@ async def follow_live(bus: RedisBus, stream: str) -> RedisReader:
     """A reader to which the stream is pushed."""
     reader = bus.reader()
     reader.follow(stream, START)
-    while await bus.client.call("PUBSUB", "NUMSUB", stream) != [stream.encode(), 1]:
+    channel = stream + channel_suffix(bus.client.database)
+    while await bus.client.call("PUBSUB", "NUMSUB", channel) != [channel.encode(), 1]:
         await asyncio.sleep(0.01)
     await bus.append(stream, b"first")
     assert await read(reader, 1) == [b"first"]
@@ -245,3 +246,30 @@ def test_what_a_check_finds_before_its_push_is_not_repeated(redis_server: RedisS
             assert not reader.has_entries
 
     asyncio.run(main())
+
+
+def test_what_another_database_of_the_server_pushes_is_not_taken() -> None:
+    """Redis keeps the keys of its databases apart, but not what is published."""
+
+    async def main(server: RedisServer) -> None:
+        stream = shard_stream("same", 1)
+        async with (
+            opened(f"{server.url}?db=0", "same") as ours,
+            opened(f"{server.url}?db=1", "same") as theirs,
+        ):
+            for bus, other in ((ours, theirs), (theirs, ours)):
+                reader = bus.reader()
+                reader.follow(stream, START)
+                while not reader._followed[stream.encode()].is_live:
+                    await asyncio.sleep(0.01)
+                await other.append(stream, b"of others")
+                await bus.append(stream, b"own")
+                found = []
+                while b"own" not in found:
+                    found += await read(reader, 1)
+                assert found == [b"own"]
+                reader.unfollow(stream)
+                await bus.client.call("FLUSHALL")
+
+    with RedisServer() as server:
+        asyncio.run(main(server))

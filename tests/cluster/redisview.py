@@ -36,7 +36,9 @@ class RedisView(Closing):
 
     def add(self, stream: str, data: bytes) -> None:
         """Append an entry as the bus does."""
-        self.redis.eval(APPEND.text, 2, stream, size_key(stream), data, STREAM_BYTES, 0)
+        self.redis.eval(
+            APPEND.text, 2, stream, size_key(stream), data, STREAM_BYTES, 0, f"{stream}@0"
+        )
 
     def wait_items(self, stream: str, kind: type[Any]) -> list[Any]:
         """Read a gateway's stream until something of a kind is in it; all of that kind."""

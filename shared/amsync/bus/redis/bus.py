@@ -16,7 +16,7 @@ from collections.abc import Callable
 from amsync.bus.memory import STREAM_BYTES
 from amsync.bus.port import Parcel, Position, is_gateway_stream
 from amsync.bus.redis.client import ANSWER_SECONDS, RedisClient
-from amsync.bus.redis.keys import cluster_key, lease_key, size_key
+from amsync.bus.redis.keys import channel_suffix, cluster_key, lease_key, size_key
 from amsync.bus.redis.leases import Lease
 from amsync.bus.redis.reader import AHEAD_BYTES, RedisReader
 from amsync.bus.redis.scripts import APPEND, APPEND_WHEN_FULL, DELETE, TRIM
@@ -68,6 +68,7 @@ class RedisBus:
             url, name=name, answer_seconds=answer_seconds, prepare=self._look_for_epoch
         )
         self.client.on_change = self._changed
+        self._suffix = channel_suffix(self.client.database)
 
     async def open(self) -> None:
         """Connect, however long it takes.
@@ -106,7 +107,8 @@ class RedisBus:
         life = GATEWAY_STREAM_MS if is_outbound else 0
         script = APPEND_WHEN_FULL if is_outbound else APPEND
         keys = (stream, size_key(stream))
-        entry_id = await self.client.script(script, keys, data, self._stream_bytes, life)
+        channel = stream + self._suffix
+        entry_id = await self.client.script(script, keys, data, self._stream_bytes, life, channel)
         if entry_id is None:
             raise BusFull(f"stream {stream} is full, allowed are {self._stream_bytes} bytes")
         ms, _, sequence = entry_id.partition(b"-")

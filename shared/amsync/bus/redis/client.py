@@ -78,6 +78,11 @@ class RedisClient:
         """Calls can be made."""
         return self._wire is not None
 
+    @property
+    def database(self) -> int:
+        """Number of the server's database that its URL names."""
+        return self._address.database
+
     def start(self) -> None:
         """Begin to connect, on the running loop."""
         self._away_since = time.monotonic()

@@ -19,3 +19,11 @@ def cluster_key(prefix: str) -> str:
 def members_key(prefix: str) -> str:
     """Who lives."""
     return f"{{{prefix}}}:members"
+
+
+def channel_suffix(database: int) -> str:
+    """What makes a stream's name the one of the channel where its entries are pushed.
+
+    Redis keeps the keys of its databases apart, but not the channels.
+    """
+    return f"@{database}"

@@ -26,6 +26,7 @@ from typing import Any
 
 from amsync.bus.port import START, Position, StreamEntry
 from amsync.bus.redis.client import RedisClient
+from amsync.bus.redis.keys import channel_suffix
 from amsync.bus.redis.scripts import LAST_ID
 from amsync.bus.redis.wire import ReplyError, Wire, pack
 from amsync.errors import BusError, ConfigError
@@ -105,6 +106,7 @@ class RedisReader:
             url, name=f"{name}-pushes", answer_seconds=answer_seconds, on_push=self._push
         )
         self._pushes.on_change = self._pushes_changed
+        self._suffix = channel_suffix(self._client.database).encode()
         self._ahead_bytes = ahead_bytes
         self._followed: dict[bytes, _Followed] = {}
         self._queue: deque[StreamEntry] = deque()
@@ -128,7 +130,7 @@ class RedisReader:
         name = stream.encode()
         known = self._followed.get(name)
         if known is None:
-            self._pushes.post(pack(("SUBSCRIBE", name)))
+            self._pushes.post(pack(("SUBSCRIBE", name + self._suffix)))
         else:
             self._forget_queued(stream)
         is_subscribed = known is not None and known.is_subscribed
@@ -139,7 +141,7 @@ class RedisReader:
         """Stop reading a stream."""
         name = stream.encode()
         if self._followed.pop(name, None) is not None:
-            self._pushes.post(pack(("UNSUBSCRIBE", name)))
+            self._pushes.post(pack(("UNSUBSCRIBE", name + self._suffix)))
             self._forget_queued(stream)
 
     def _forget_queued(self, stream: str) -> None:
@@ -221,7 +223,8 @@ class RedisReader:
             one.is_subscribed = False
             one.miss()
         if self._pushes.is_connected and self._followed:
-            self._pushes.post(pack(("SUBSCRIBE", *self._followed)))
+            channels = [name + self._suffix for name in self._followed]
+            self._pushes.post(pack(("SUBSCRIBE", *channels)))
         self._go_on.set()
 
     def _push(self, reply: Any) -> None:
@@ -234,8 +237,9 @@ class RedisReader:
             return
         if not isinstance(reply, list):
             return
-        kind, name, rest = (*reply, b"")[:3]
-        followed = self._followed.get(name)
+        kind, channel, rest = (*reply, b"")[:3]
+        # Of an answer to PING there is no channel.
+        followed = self._followed.get((channel or b"").removesuffix(self._suffix))
         if followed is None:
             return
         if kind == b"message":

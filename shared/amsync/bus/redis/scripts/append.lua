@@ -2,7 +2,7 @@
 --
 -- KEYS: the stream; its size key, a hash of `added` (bytes ever appended), `trimmed` (how far
 --   into those it was trimmed) and `ends` (both keys have a time to live).
--- ARGV: the entry; the most bytes held; time to live in ms, 0 for none.
+-- ARGV: the entry; the most bytes held; time to live in ms, 0 for none; the channel.
 -- Returns the entry's id, or nil when the stream is full.
 --
 -- Each entry carries the value of `added` behind it, so that trimming knows what it has freed.
@@ -40,5 +40,5 @@ else
 end
 local pushed = id .. ' ' .. text
 if bytes <= 65536 then pushed = pushed .. ' ' .. ARGV[1] end
-redis.pcall('PUBLISH', KEYS[1], pushed)
+redis.pcall('PUBLISH', ARGV[4], pushed)
 return id
