@@ -9,7 +9,7 @@ import pytest
 
 from amsync.bus import shard_stream
 from amsync.bus.redis import RedisClient
-from amsync.bus.redis.keys import members_key
+from amsync.bus.redis.keys import cluster_key, members_key
 from amsync.cluster import record
 from amsync.cluster.gateway_node import GatewayNode
 from amsync.cluster.ownership import GATEWAY_DEAD_SECONDS
@@ -19,6 +19,9 @@ from amsync.options import GatewayNodeOptions, WorkerNodeOptions
 from amsync.protocol.envelope import HandOver, pack_inbound
 from amsync.storage import SharedStore
 from support.redisserver import RedisServer
+
+from .processes import ClusterProcesses
+from .redisview import RedisView
 
 START_SECONDS = 30.0
 
@@ -231,3 +234,18 @@ def test_gateway_is_not_forgotten_before_it_is_expelled(redis: RedisServer, tmp_
         assert await node.bus.client.call("HEXISTS", members_key("amsync"), "gateway:gone") == 0
 
     with_worker(WorkerNode(options(redis, tmp_path)), check)
+
+
+def test_processes_whose_redis_is_another_clusters_now_end_and_say_so(tmp_path: Path) -> None:
+    with (
+        ClusterProcesses(tmp_path) as cluster,
+        RedisView(cluster.redis.socket) as view,
+    ):
+        strange = {"cluster_id": "strange", "epoch": "other"}
+        view.redis.hset(cluster_key("amsync"), mapping=strange)
+
+        for process in cluster.living():
+            assert process.wait(START_SECONDS) == 1
+            said = process.log().splitlines()[-1]
+            assert said.startswith("Error: the server failed: ")
+            assert "strange" in said

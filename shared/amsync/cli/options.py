@@ -314,13 +314,20 @@ def run(make: Callable[[], Process], greet: Callable[[Any], str], given: dict[st
     except OSError as error:
         _fail(f"can't listen: {error.strerror or error}")
     except (AmsyncError, BaseExceptionGroup) as error:
-        _fail(f"the server failed: {error}")
+        _fail(f"the server failed: {'; '.join(_reasons(error))}")
     if process.left_behind:
         # Threads may still be at work, and the interpreter would wait for them. What was
         # acknowledged is in the WAL, and the next start goes on from there.
         sys.stdout.flush()
         logging.shutdown()
         os._exit(1)
+
+
+def _reasons(error: BaseException) -> list[str]:
+    """What went wrong; of a group that is what its parts say, not how many they are."""
+    if isinstance(error, BaseExceptionGroup):
+        return [reason for part in error.exceptions for reason in _reasons(part)]
+    return [str(error) if isinstance(error, AmsyncError) else f"{type(error).__name__}: {error}"]
 
 
 async def _live(process: Process, greet: Callable[[Any], str]) -> None:
