@@ -91,6 +91,27 @@ def test_role_of_the_peer_goes_with_it() -> None:
     assert outcome.messages[0][0][-1] & 1, "it may write again, and is told to send again"
 
 
+def test_token_of_a_document_with_many_heads_stays_small() -> None:
+    """What is left out of the shared heads is found again."""
+    replicas = [Replica(b"writer----------"), Replica(b"reader----------")]
+    for number in range(500):
+        other = Replica(number.to_bytes(16, "big"))
+        other.put(str(number), number)
+        replicas[0].merge(other)
+    network = Network(Document(), replicas)
+    network.settle()
+    assert len(network.document.heads()) == 500
+
+    assert all(len(network.document.token(peer)) < 4096 for peer in (0, 1))
+    network.document = moved(network)
+    network.exchange([], hello=[0, 1])
+    replicas[0].put("last", 1)
+    network.settle(most_rounds=10)
+
+    assert network.converged()
+    assert not network.faults
+
+
 CARRIED = ("shared_heads", "takes_v2", "takes_reset", "peer_read_only", "needs_reset")
 
 

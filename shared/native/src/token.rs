@@ -9,7 +9,11 @@ use crate::graph::Heads;
 use crate::reader::Reader;
 
 const VERSION: u8 = 1;
-const MOST_HEADS: usize = 1 << 16;
+
+/// A gateway keeps one token for each document of each connection, so a document with any number
+/// of heads must not make it large. Some of the shared heads are shared as well: what is left out
+/// is found again by the handshake.
+const MOST_HEADS: usize = 64;
 
 const TAKES_V2: u8 = 1;
 const TAKES_RESET: u8 = 2;
@@ -30,7 +34,7 @@ pub fn encode(state: &Exchange) -> Vec<u8> {
     ];
     let flags = flags.iter().filter(|(is_set, _)| *is_set);
     let mut out = vec![VERSION, flags.fold(0, |all, (_, flag)| all | flag)];
-    for head in state.shared_heads.iter() {
+    for head in state.shared_heads.iter().take(MOST_HEADS) {
         out.extend(head.as_ref());
     }
     out
