@@ -68,6 +68,7 @@ class _Outgoing:
 
     Attributes:
         in_flight: Entries not dealt with, as (sequence, time of the append, sizes).
+        settled: Our last entry that was dealt with, as far as we have heard.
         owner: Incarnation of the worker that spoke last for the shard.
         generation: Counts our hand-overs of the shard.
         is_welcome: The owner has begun with the last of them.
@@ -79,6 +80,7 @@ class _Outgoing:
     in_flight: deque[tuple[int, float, Sizes]] = field(default_factory=deque)
     epoch: int = 0
     sequence: int = 0
+    settled: int = 0
     owner: str = ""
     generation: int = 0
     is_welcome: bool = True
@@ -214,7 +216,10 @@ class Router:
             return True
         outgoing.packed = None
         self._positions[shard] = position
-        if sizes or self._hand_over is not None:
+        if entry.sequence <= outgoing.settled:  # its answer was faster than the bus's
+            for connection, size in sizes:
+                self._credit(connection, size)
+        elif sizes or self._hand_over is not None:
             outgoing.in_flight.append((entry.sequence, time.monotonic(), sizes))
         if outgoing.items:
             self._wake.set()
@@ -328,6 +333,7 @@ class Router:
         return outgoing
 
     def _progress(self, outgoing: _Outgoing, progress: Progress) -> None:
+        outgoing.settled = max(outgoing.settled, progress.sequence)
         while outgoing.in_flight and outgoing.in_flight[0][0] <= progress.sequence:
             for connection, size in outgoing.in_flight.popleft()[2]:
                 self._credit(connection, size)
@@ -365,7 +371,7 @@ class Router:
             sizes += outgoing.sizes + (outgoing.packed[1] if outgoing.packed else [])
             outgoing.in_flight.clear()
             outgoing.items, outgoing.sizes, outgoing.packed = [], [], None
-            outgoing.sequence = 0
+            outgoing.sequence = outgoing.settled = 0
             for connection, size in sizes:
                 self._credit(connection, size)
         self.hand_over_all()

@@ -40,15 +40,18 @@ EVERY_SHARD = -1
 
 
 class DoubtfulBus(MemoryBus):
-    """Raises when told to, before or after the entry was added."""
+    """Raises when told to, before or after the entry was added; else first does `then`."""
 
     def __init__(self) -> None:
         super().__init__(packs=True)
         self.failures: list[bool] = []
+        self.then: Callable[[], None] = lambda: None
 
     async def append(self, stream: str, data: bytes | Parcel) -> Position:
         if not self.failures:
-            return await super().append(stream, data)
+            position = await super().append(stream, data)
+            self.then()
+            return position
         if self.failures.pop(0):
             await super().append(stream, data)
         raise BusError("nobody knows")
@@ -289,6 +292,21 @@ def test_progress_credits_what_was_sent_up_to_its_sequence() -> None:
         place.hear(Progress(2))
 
         assert place.credited == [(1, 10), (2, 20)]
+
+    run(scenario)
+
+
+def test_progress_that_is_faster_than_the_append_credits_the_same() -> None:
+    async def scenario(place: Place) -> None:
+        place.welcome()
+        await place.appended()
+        place.bus.then = lambda: place.hear(Progress(2))
+        place.router.forward(SHARD, Close(1), 1, 10)
+        await place.appended()
+
+        assert place.credited == [(1, 10)]
+        place.router.nudge(time.monotonic() + 60.0)
+        assert await place.appended() == []
 
     run(scenario)
 
