@@ -62,6 +62,7 @@ class Peer:
     """A connection that takes part in this document.
 
     `held`: it may write, but the engine takes nothing from it because nothing can be saved.
+    `token`: where to go on with it when the document is opened again; empty while that is open.
     """
 
     address: Address
@@ -78,6 +79,7 @@ class Peer:
     told_unavailable: bool = False
     needs_reset: bool = False
     reset_due: bool = False
+    token: bytes = b""
     silenced_until: float = 0.0
     silence_seconds: float = SILENCE_SECONDS
 

@@ -54,6 +54,10 @@ from amsync.worker.synchronizer import DocumentSynchronizer
 OFFER_BATCH = 50
 OFFER_TIMEOUT_SECONDS = 10.0
 IDLE_SECONDS = 30.0
+SLEEP_SECONDS = 120.0
+REST_SECONDS = 5.0
+"""Only for want of memory a document is let go so soon after its last message."""
+
 MAX_REPORTED_HEADS = 100
 MAX_CLOCK_AHEAD_MS = 24 * 3600 * 1000
 """A report from further in the future would mute its storage id until then."""
@@ -115,6 +119,7 @@ class Shard:
         auto_create: bool,
         wall_ms: int = 0,
         idle_seconds: float = IDLE_SECONDS,
+        sleep_seconds: float = SLEEP_SECONDS,
         arrivals: Arrivals | None = None,
     ) -> None:
         self.number = number
@@ -126,7 +131,7 @@ class Shard:
         self._shard_count = shard_count
         self._auto_create = auto_create
         self._wall_ms = wall_ms
-        self._idle_seconds = idle_seconds
+        self._idle_seconds, self._sleep_seconds = idle_seconds, sleep_seconds
         self._gossip = RemoteHeadsTable()
         self._tickets: deque[Ticket] = deque()
         self._settled = (0, 0)
@@ -304,7 +309,7 @@ class Shard:
             if document.wants_run(now):
                 self._dirty[document_id] = document
             elif now - document.last_used >= self._idle_seconds:
-                self._drop(document_id, document)
+                self._drop(document_id, document, now)
         for connection in self.connections.values():
             if connection.unanswered and now - connection.offered_at > OFFER_TIMEOUT_SECONDS:
                 connection.unanswered = frozenset()
@@ -350,14 +355,14 @@ class Shard:
         """Entries that were taken and are not dealt with, or behind such."""
         return len(self._tickets)
 
-    def free_memory(self, wanted_bytes: int) -> int:
-        """Let go of documents nobody syncs, least recently used first; returns bytes freed."""
+    def free_memory(self, wanted_bytes: int, now: float) -> int:
+        """Let go of documents at rest, least recently used first; returns bytes freed."""
         freed = 0
         for document in sorted(self.documents.values(), key=lambda d: d.last_used):
             if freed >= wanted_bytes:
                 break
             size = document.size_bytes()
-            if document.unload():
+            if document.unload(also_used=now - document.last_used >= REST_SECONDS):
                 freed += size
         return freed
 
@@ -521,8 +526,8 @@ class Shard:
             peer = self._join(connection, document_id)
             peer.access, peer.needs_reset = Access.NONE, True
 
-    def _drop(self, document_id: DocumentId, document: DocumentSynchronizer) -> None:
-        document.unload()
+    def _drop(self, document_id: DocumentId, document: DocumentSynchronizer, now: float) -> None:
+        document.unload(also_used=now - document.last_used >= self._sleep_seconds)
         if document.may_be_dropped():
             del self.documents[document_id]
             self._gossip.forget_document(document_id)

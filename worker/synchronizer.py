@@ -93,6 +93,8 @@ class DocumentSynchronizer:
     _inbox: deque[Waiting] = _NOTHING
     _in_job: tuple[Waiting, ...] = ()
     _in_hand: Sequence[Waiting] = ()
+    _waking: tuple[int, ...] = ()
+    """Peers that slept and are to be greeted with the next sync."""
     _edited_at: float = 0.0
     _unsaved: list[bytes] = field(default_factory=list)
     _breaks: int = 0
@@ -176,14 +178,22 @@ class DocumentSynchronizer:
         self.state = State.READY
         self._loading.failures = 0
         returning = [peer for peer in self.peers.values() if peer.in_engine]
+        sleeping = [peer for peer in self.peers.values() if peer.token]
         for peer in returning:
             peer.in_engine = False
         if self.deleted:
-            self._unavailable([peer.address for peer in returning], effects)
-            returning = []
+            for peer in sleeping:
+                peer.token = b""
+            self._unavailable([peer.address for peer in (*returning, *sleeping)], effects)
+            returning = sleeping = []
         for peer in returning:
             self._admit(peer, reset=True)
-        if returning:
+        for peer in sleeping:
+            self._admit(peer, reset=False, token=peer.token)
+            peer.token = b""
+        # They are greeted together with what has woken the document, if anything has.
+        self._waking = tuple(peer.number for peer in sleeping)
+        if returning or (sleeping and not self._inbox):
             self._sync([], [], (), effects, now)
         self.run(effects, now)
 
@@ -193,7 +203,8 @@ class DocumentSynchronizer:
         Its peers stay, and are reset when it is there.
         """
         self._is_stale = self.state in (State.BUSY, State.LOADING)
-        if self.state is State.READY:
+        is_asleep = self.state is State.COLD and any(peer.token for peer in self.peers.values())
+        if self.state is State.READY or is_asleep:
             self._engine, self._heads, self._unsaved = None, (), []
             self.state = State.LOADING
             effects.loads.append(self.document_id)
@@ -225,7 +236,7 @@ class DocumentSynchronizer:
             effects.count("documents_unreadable")
             self._refuse_all(effects)
             for peer in self.peers.values():
-                peer.in_engine, peer.needs_reset = False, True
+                peer.in_engine, peer.needs_reset, peer.token = False, True, b""
 
     def load_broken(self, effects: Effects, now: float) -> None:
         """What is stored can't be opened; trying again would not help."""
@@ -299,14 +310,29 @@ class DocumentSynchronizer:
         """Nothing would be lost if this object were forgotten."""
         return not self.peers and self._is_at_rest()
 
-    def unload(self) -> bool:
-        """Let go of the document but not of those who listen; False if it is in use."""
-        in_use = any(peer.in_engine for peer in self.peers.values())
-        if in_use or not self._is_at_rest() or self.state is not State.READY:
+    def unload(self, *, also_used: bool = False) -> bool:
+        """Let go of the document but not of its peers; False if it is in use.
+
+        `also_used`: also if it has peers, who sleep then. They are gone on with as a new owner
+        goes on with peers that are handed over to it: by their tokens, with a small greeting.
+        """
+        if not self._is_at_rest() or self.state is not State.READY or self._engine is None:
             return False
+        using = [peer for peer in self.peers.values() if peer.in_engine]
+        if using and not (also_used and self._may_sleep(using)):
+            return False
+        for peer in using:
+            peer.token = self._engine.token(peer.number)
+            peer.in_engine = peer.offered = False
         self._engine, self._heads, self._unsaved = None, (), []
         self.state = State.COLD
         return True
+
+    def _may_sleep(self, using: Iterable[Peer]) -> bool:
+        """All of it is stored, and nobody waits for anything."""
+        is_stored = bool(self._heads) and not self._unsaved
+        waits = self._listening.has_held or any(peer.reset_due or peer.asks for peer in using)
+        return is_stored and not waits
 
     def size_bytes(self) -> int:
         """Memory of the open document, as the engine estimates it; 0 while a job has it."""
@@ -525,6 +551,9 @@ class DocumentSynchronizer:
         engine = self._engine
         assert engine is not None
         self._edited_at = _written_at(taken)
+        if self._waking:
+            hello = [*hello, *(n for n in self._waking if self._syncs_with(n) and n not in hello)]
+            self._waking = ()
         try:
             outcome = engine.sync(batch, hello, only_light=True)
         except EngineBroken as error:
@@ -725,6 +754,7 @@ class DocumentSynchronizer:
         if peer.in_engine and self._engine is not None:
             self._engine.remove_peer(peer.number)
         peer.in_engine, peer.held, peer.offered, peer.asks = False, False, False, False
+        peer.token = b""
 
     def _remove(self, peer: Peer) -> None:
         self._retire(peer)

@@ -75,15 +75,17 @@ TRIM_BYTES = 256 * 1024
 class WorkerOptions:
     """How a worker behaves.
 
-    `document_bytes` bounds the estimated memory of open documents: above it, those that nobody
-    syncs are let go at once instead of after `idle_seconds`. `compaction_bytes` bounds what is
-    read for compaction after one checkpoint; the rest waits for the next one.
+    Documents are closed `idle_seconds` after nobody syncs them any more, or `sleep_seconds` after
+    the last message of those who do. `document_bytes` bounds the estimated memory of open ones:
+    above it they are closed sooner. `compaction_bytes` bounds what is read for compaction after
+    one checkpoint; the rest waits for the next one.
     """
 
     auto_create: bool = True
     document_bytes: int = 1024 * 1024 * 1024
     compaction_bytes: int = 256 * 1024 * 1024
     idle_seconds: float = 30.0
+    sleep_seconds: float = 120.0
     checkpoint_seconds: float = 60.0
     threads: int = 4
 
@@ -167,6 +169,7 @@ class Worker:
             auto_create=self._options.auto_create,
             wall_ms=int((time.time() - time.monotonic()) * 1000),
             idle_seconds=self._options.idle_seconds,
+            sleep_seconds=self._options.sleep_seconds,
             arrivals=None if sequences is None else Arrivals.after(sequences),
         )
         stream = shard_stream(self._prefix, number)
@@ -646,7 +649,7 @@ class Worker:
         excess = size - self._options.document_bytes
         for shard in self._by_number.values():
             if excess > 0:
-                excess -= shard.free_memory(excess)
+                excess -= shard.free_memory(excess, now)
         self._metrics.documents_open.set(documents)
         self._metrics.document_bytes.set(size)
         self._publisher.report_progress()

@@ -240,7 +240,9 @@ class SimulatedWorker(Worker):
             cast(Store, SlowStore(server, self)),
             cast(Metrics, server.metrics),
             WorkerOptions(
-                auto_create=server.plan.auto_create, idle_seconds=server.plan.idle_seconds
+                auto_create=server.plan.auto_create,
+                idle_seconds=server.plan.idle_seconds,
+                sleep_seconds=server.plan.idle_seconds,
             ),
             incarnation=name,
             prefix=PREFIX,

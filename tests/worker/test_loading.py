@@ -224,7 +224,7 @@ def test_document_in_use_is_not_let_go(net: Net, document_id: DocumentId) -> Non
     net.settle()
 
     net.tick(1000.0)
-    assert net.shard.free_memory(1 << 40) == 0
+    assert net.shard.free_memory(1 << 40, net.now) == 0
 
     client.put("a", 1)
     client.say()
@@ -263,7 +263,7 @@ def test_memory_can_be_freed_of_documents_that_nobody_syncs(net: Net) -> None:
         net.now += 1
     size = sum(net.shard.documents[d].size_bytes() for d in documents)
 
-    freed = net.shard.free_memory(1)
+    freed = net.shard.free_memory(1, net.now)
 
     assert 0 < freed < size
     assert net.shard.documents[documents[0]].state is State.COLD
