@@ -84,7 +84,11 @@ class Engines:
 
 async def _gather(*parts: Coroutine[Any, Any, object]) -> list[object]:
     """One order in which they may be done."""
-    return [await part for part in parts]
+    try:
+        return [await part for part in parts]
+    finally:
+        for part in parts:  # of a process that was killed meanwhile they are never done
+            part.close()
 
 
 @contextmanager
