@@ -211,9 +211,9 @@ class Gateway:
         """Forget workers that are not among these, unless they own something still."""
         self._router.forget_workers(living)
 
-    def begin_again(self, incarnation: str) -> None:
-        """Go on under another incarnation: the workers took this one for dead."""
-        self._router.begin_again(incarnation)
+    def begin_again(self, incarnation: str, *, forgets_epochs: bool) -> None:
+        """Go on under another incarnation: the workers took this one for dead; see `Router`."""
+        self._router.begin_again(incarnation, forgets_epochs=forgets_epochs)
 
     async def drain(self, seconds: float) -> dict[int, Position]:
         """Refuse new sockets, close the others in random order, pass on what they sent.

@@ -359,14 +359,20 @@ class Router:
             elif self._hand_over is not None:
                 self._hand_over(shard, True)  # remembered for the first owner
 
-    def begin_again(self, incarnation: str) -> None:
-        """Go on under another incarnation: the workers took the present one for dead."""
+    def begin_again(self, incarnation: str, *, forgets_epochs: bool = False) -> None:
+        """Go on under another incarnation: the workers took the present one for dead.
+
+        `forgets_epochs`: the bus was emptied. Epochs go on then above those of the volume, which
+        may be an older one that somebody has brought back.
+        """
         self._reader.unfollow(self._stream)
         self._incarnation, self._stream = incarnation, gateway_stream(self._prefix, incarnation)
         self._reader.follow(self._stream, START)
         self._untrimmed, self._untrimmed_bytes = START, 0
         self._workers.clear()
         for outgoing in self._shards.values():
+            if forgets_epochs:
+                outgoing.epoch, outgoing.owner, outgoing.is_welcome = 0, "", False
             sizes = [each for _, _, sizes in outgoing.in_flight for each in sizes]
             sizes += outgoing.sizes + (outgoing.packed[1] if outgoing.packed else [])
             outgoing.in_flight.clear()

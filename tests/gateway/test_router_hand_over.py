@@ -414,3 +414,19 @@ def test_only_workers_that_are_gone_and_own_nothing_are_forgotten() -> None:
         assert place.router._workers.keys() == {"owner", "other"}
 
     run(scenario)
+
+
+def test_epochs_of_an_emptied_bus_are_forgotten() -> None:
+    """The volume may be an older one that was brought back: its epochs begin lower."""
+
+    async def scenario(place: Place) -> None:
+        place.welcome(epoch=7)
+        place.router.begin_again("g2", forgets_epochs=True)
+        place.sequences.clear()
+
+        place.hear(Owned([[SHARD, 2]]), epoch=0, shard=EVERY_SHARD)
+
+        (entry,) = [e for e in await place.appended() if e.items]
+        assert begun([entry]) == [HandOver(0, 2, 2, False)]
+
+    run(scenario)

@@ -114,20 +114,20 @@ class GatewayNode(ClusterMember):
         if beat.cluster_epoch != self.bus.cluster_epoch:
             await self.bus.look_for_epoch()
         if self._has_beaten and not beat.was_known:
-            await self._begin_again()
+            await self._begin_again(is_emptied=beat.cluster_epoch != self._epoch)
         self._has_beaten = True
         self._gateway.forget_workers({each.incarnation for each in beat.members})
         if beat.cluster_epoch not in ("", self._epoch):
             await self._check_identity()
             self._epoch = beat.cluster_epoch
 
-    async def _begin_again(self) -> None:
+    async def _begin_again(self, *, is_emptied: bool) -> None:
         """We counted as dead, or Redis has lost everything: whatever is on the bus is void."""
         assert self._gateway is not None
         log.warning("the cluster has forgotten this gateway; it begins anew, with its clients")
         self.metrics.count("begun_again", "")
         before, self.incarnation = self.incarnation, uuid.uuid4().hex
-        self._gateway.begin_again(self.incarnation)
+        self._gateway.begin_again(self.incarnation, forgets_epochs=is_emptied)
         self._has_beaten = False  # as this one: should Redis fail now, its first beat is to come
         await self.cluster.leave("gateway", before)
         await self.cluster.beat("gateway", self.incarnation, self._info())

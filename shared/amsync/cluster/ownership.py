@@ -16,6 +16,7 @@ import contextlib
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -96,7 +97,7 @@ class Ownership:
         self._missing: dict[str, float] = {}
         self._next_beat = self._next_renewal = self._calm_until = 0.0
         self._beaten_at = self._back_at = self._next_move = 0.0
-        self._dropping: set[int] = set()
+        self._dropping: Counter[int] = Counter()  # drops under way; none of these is taken
         self._min_epochs: dict[int, int] = {}
         self._is_leaving = False
         self._background: set[asyncio.Task[None]] = set()
@@ -167,7 +168,7 @@ class Ownership:
         await self._beat(time.monotonic())
         if self._workers:
             await asyncio.sleep(HERALD_SECONDS)
-        await self._hand_over(self._book.epochs().keys() - self._dropping)
+        await self._hand_over(self._book.epochs().keys() - self._dropping.keys())
         await self._cluster.leave("worker", self._me)
 
     async def _again_and_again(
@@ -325,7 +326,8 @@ class Ownership:
     async def _drop(self, shards: Collection[int]) -> None:
         await self.worker.drop_shards(shards)
         self._store.release(shards)
-        self._dropping.difference_update(shards)
+        self._dropping.subtract(shards)
+        self._dropping = +self._dropping
 
     async def _bus_was_emptied(self, now: float) -> None:
         """Redis has forgotten everything: leases, streams, members. Only the volume knows."""
@@ -361,10 +363,10 @@ class Ownership:
         if now < max(self._calm_until, self._next_move) or not self._workers or self._is_leaving:
             return
         wanted = self._wanted()
-        surplus = self._book.epochs().keys() - wanted - self._dropping
+        surplus = self._book.epochs().keys() - wanted - self._dropping.keys()
         if surplus:
             await self._hand_over(surplus)
-        missing = wanted - self._book.epochs().keys() - self._dropping
+        missing = wanted - self._book.epochs().keys() - self._dropping.keys()
         if missing:
             await self._take(missing)
         self.is_settled = not wanted - self._book.epochs().keys()
