@@ -33,6 +33,7 @@ from amsync.worker.arrivals import Arrivals
 from amsync.worker.listening import Listening
 from amsync.worker.peers import Peer, Waiting
 from amsync.worker.ports import Effects
+from amsync.worker.publisher import Publisher
 from amsync.worker.shard import Shard
 from amsync.worker.synchronizer import DocumentSynchronizer, State
 from amsync.worker.worker import Worker
@@ -69,19 +70,20 @@ class Sometimes:
 
 @plant
 def publishes_before_the_commit(patch: Patch) -> None:
-    commit, publish = Worker._commit, Worker._publish
+    commit, publish = Worker._commit, Publisher.publish
 
     async def commit_later(self: Any, batch: WalBatch) -> None:
-        self.planted = batch
+        self._publisher.planted = self, batch
 
     async def publish_first(self: Any, effects: Any) -> None:
         await publish(self, effects)
-        batch, self.planted = getattr(self, "planted", None), None
-        if batch is not None:
-            await commit(self, batch)
+        planted, self.planted = getattr(self, "planted", None), None
+        if planted is not None:
+            worker, batch = planted
+            await commit(worker, batch)
 
     patch.setattr(Worker, "_commit", commit_later)
-    patch.setattr(Worker, "_publish", publish_first)
+    patch.setattr(Publisher, "publish", publish_first)
 
 
 @plant_where("has_disk_faults")
@@ -532,7 +534,7 @@ def checkpoint_writes_one_chunk_less(patch: Patch) -> None:
 def compaction_leaves_out_a_file_and_deletes_it(patch: Patch) -> None:
     compact = Compactor.compact_if_due
 
-    def compact_some(self: Any, document_id: DocumentId) -> bool:
+    def compact_some(self: Any, document_id: DocumentId, *more: Any) -> Any:
         codec = self._codec
 
         class Forgetful:
@@ -541,7 +543,7 @@ def compaction_leaves_out_a_file_and_deletes_it(patch: Patch) -> None:
 
         self._codec = Forgetful()
         try:
-            return compact(self, document_id)
+            return compact(self, document_id, *more)
         finally:
             self._codec = codec
 
@@ -551,7 +553,7 @@ def compaction_leaves_out_a_file_and_deletes_it(patch: Patch) -> None:
 @plant
 def compaction_deletes_before_it_writes(patch: Patch) -> None:
     def replace(
-        self: Any, document_id: DocumentId, snapshot: bytes, heads: Any, superseded: Any
+        self: Any, document_id: DocumentId, snapshot: bytes, heads: Any, superseded: Any, _: Any
     ) -> Path:
         self._durable.remove(list(superseded))
         path: Path = self.write_snapshot(document_id, snapshot, heads)
