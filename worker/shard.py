@@ -138,6 +138,8 @@ class Shard:
         self._arrivals = arrivals
         self.settled_sequences = {} if arrivals is None else arrivals.sequences()
         """Of each gateway, the last entry up to which everything has been dealt with."""
+        self.closed_count = 0
+        """Documents that were let go; whoever counts them sets it back."""
         self._dirty: dict[DocumentId, DocumentSynchronizer] = {}
         self._next_number = 1
         self._list_for: set[Address] = set()
@@ -527,7 +529,8 @@ class Shard:
             peer.access, peer.needs_reset = Access.NONE, True
 
     def _drop(self, document_id: DocumentId, document: DocumentSynchronizer, now: float) -> None:
-        document.unload(also_used=now - document.last_used >= self._sleep_seconds)
+        if document.unload(also_used=now - document.last_used >= self._sleep_seconds):
+            self.closed_count += 1
         if document.may_be_dropped():
             del self.documents[document_id]
             self._gossip.forget_document(document_id)

@@ -39,7 +39,7 @@ from amsync.storage import RESCAN_SECONDS, DocumentChunks, Snapshot, Store, WalB
 from amsync.storage import Position as Durable
 from amsync.turns import Routine, Turns
 from amsync.worker.arrivals import Arrivals
-from amsync.worker.engine import NativeFactory, load_document
+from amsync.worker.engine import NativeFactory, give_memory_back, load_document
 from amsync.worker.ports import Effects, EngineDocument, EngineRefused, Tenure
 from amsync.worker.publisher import Publisher
 from amsync.worker.shard import Shard
@@ -67,6 +67,9 @@ SIDECAR_SECONDS = 2.0
 """A checkpoint or a stop is not held up by them for longer; those that are left are made later."""
 
 BEHIND_SECONDS = 0.1
+CLOSED_DOCUMENTS = 500
+"""After so many were closed there is memory to give back."""
+
 TRIM_BYTES = 256 * 1024
 """Input that is durable and still in its streams; what is below waits for the next tick."""
 
@@ -148,6 +151,7 @@ class Worker:
         self._listing = False
         self._list_again = False
         self._checkpoint_failed = False
+        self._closed_count = 0
         self._probe_at = self._probe_seconds = 0.0
         self._probe_bytes = 0
         self._resumed_at = float("-inf")
@@ -650,6 +654,11 @@ class Worker:
         for shard in self._by_number.values():
             if excess > 0:
                 excess -= shard.free_memory(excess, now)
+            self._closed_count += shard.closed_count
+            shard.closed_count = 0
+        if self._closed_count >= CLOSED_DOCUMENTS:
+            self._closed_count = 0
+            self._maintenance.submit(give_memory_back)
         self._metrics.documents_open.set(documents)
         self._metrics.document_bytes.set(size)
         self._publisher.report_progress()
