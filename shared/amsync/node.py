@@ -21,7 +21,6 @@ from amsync.errors import (
     AmsyncError,
     InvalidDocument,
     ServerClosed,
-    StorageError,
 )
 from amsync.gateway.access import AccessPolicy, parse_share
 from amsync.gateway.gateway import Gateway, GatewayOptions
@@ -29,13 +28,13 @@ from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import default_limits
 from amsync.ids import DocumentId, generate_document_id, parse_document_id, shard_of
 from amsync.metrics import Metrics
-from amsync.options import Ephemeral, NodeOptions
-from amsync.process import open_in_thread, url_of
+from amsync.options import NodeOptions
+from amsync.process import close_store, open_in_thread, store_arguments, url_of
 from amsync.protocol.envelope import Reply
 from amsync.storage import Store, open_store
 from amsync.turns import Turns
 from amsync.version import __version__
-from amsync.worker.engine import AUTOMERGE_VERSION, NativeCodec, build_document, value_of
+from amsync.worker.engine import AUTOMERGE_VERSION, build_document, value_of
 from amsync.worker.worker import Worker
 
 log = logging.getLogger("amsync")
@@ -143,17 +142,8 @@ class Node:
             raise
 
     async def _open_store(self) -> Store:
-        storage_id = self.options.storage_id
-        store = await open_in_thread(
-            partial(
-                open_store,
-                Path(self.options.data_dir),
-                codec=NativeCodec(),
-                storage_id=storage_id if isinstance(storage_id, str) else None,
-                ephemeral=isinstance(storage_id, Ephemeral),
-                observe=lambda seconds, _bytes: self.metrics.fsync_seconds.observe(seconds),
-            )
-        )
+        arguments = store_arguments(self.options, self.metrics)
+        store = await open_in_thread(partial(open_store, Path(self.options.data_dir), **arguments))
         if self._closing is not None:
             await asyncio.to_thread(store.close)
             raise ServerClosed("the server was closed while it was starting")
@@ -220,15 +210,8 @@ class Node:
             await self._bus.close()
         if self._worker is not None:
             await asyncio.to_thread(self._worker.keep_sidecars)
-        if self.store is not None:
-            try:
-                await asyncio.to_thread(self.store.close)
-            except StorageError as error:
-                self.left_behind = True
-                log.error(
-                    "not everything could be written into the document folders; the WAL keeps it",
-                    extra={"error": str(error)},
-                )
+        if self.store is not None and not await close_store(self.store):
+            self.left_behind = True
 
     # -- state
 

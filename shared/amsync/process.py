@@ -2,11 +2,17 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from amsync.errors import AmsyncError
+from amsync.errors import AmsyncError, StorageError
+from amsync.metrics import Metrics
+from amsync.options import Ephemeral, KeepOptions
 from amsync.storage import Store
+from amsync.worker.engine import NativeCodec
+
+log = logging.getLogger("amsync")
 
 T = TypeVar("T", bound=Store)
 
@@ -25,6 +31,30 @@ async def open_in_thread(opening: Callable[[], T]) -> T:
         with contextlib.suppress(AmsyncError):
             (await task).close()
         raise
+
+
+def store_arguments(options: KeepOptions, metrics: Metrics) -> dict[str, Any]:
+    """What both kinds of stores are opened with, beside their directory."""
+    wanted = options.storage_id
+    return {
+        "codec": NativeCodec(),
+        "storage_id": wanted if isinstance(wanted, str) else None,
+        "ephemeral": isinstance(wanted, Ephemeral),
+        "observe": lambda seconds, _bytes: metrics.fsync_seconds.observe(seconds),
+    }
+
+
+async def close_store(store: Store) -> bool:
+    """Write everything into the folders and give the volume back; False if some is left."""
+    try:
+        await asyncio.to_thread(store.close)
+    except StorageError as error:
+        log.error(
+            "not everything could be written into the document folders; the WAL keeps it",
+            extra={"error": str(error)},
+        )
+        return False
+    return True
 
 
 def url_of(scheme: str, host: str, port: int) -> str:

@@ -10,11 +10,10 @@ from amsync.bus import gateway_stream
 from amsync.cluster import record
 from amsync.cluster.member import ClusterMember
 from amsync.cluster.ownership import Ownership
-from amsync.errors import BusError, StorageError
-from amsync.options import Ephemeral, WorkerNodeOptions
-from amsync.process import open_in_thread
+from amsync.errors import BusError
+from amsync.options import WorkerNodeOptions
+from amsync.process import close_store, open_in_thread, store_arguments
 from amsync.storage import Shared, SharedStore, open_shared_store
-from amsync.worker.engine import NativeCodec
 from amsync.worker.leasebook import TTL_SECONDS
 from amsync.worker.worker import Worker
 
@@ -72,20 +71,16 @@ class WorkerNode(ClusterMember):
         return await record.epoch_of(self.cluster)
 
     async def _open_store(self, epoch: str) -> SharedStore:
-        storage_id = self.options.storage_id
         count = self.options.shard_count
         return await open_in_thread(
             partial(
                 open_shared_store,
                 Path(self.options.data_dir),
-                codec=NativeCodec(),
-                storage_id=storage_id if isinstance(storage_id, str) else None,
-                ephemeral=isinstance(storage_id, Ephemeral),
                 shard_count=count or SHARD_COUNT,
                 strict_shard_count=count is not None,
                 checkpoint_bytes=CHECKPOINT_BYTES,
                 shared=Shared(epoch, rescan_seconds=TTL_SECONDS + RESCAN_MARGIN_SECONDS),
-                observe=lambda seconds, _bytes: self.metrics.fsync_seconds.observe(seconds),
+                **store_arguments(self.options, self.metrics),
             )
         )
 
@@ -111,15 +106,8 @@ class WorkerNode(ClusterMember):
     async def _release(self) -> None:
         if self._worker is not None:
             await asyncio.to_thread(self._worker.keep_sidecars)
-        if self.store is not None:
-            try:
-                await asyncio.to_thread(self.store.close)
-            except StorageError as error:
-                self.left_behind = True
-                log.error(
-                    "not everything could be written into the document folders; the WAL keeps it",
-                    extra={"error": str(error)},
-                )
+        if self.store is not None and not await close_store(self.store):
+            self.left_behind = True
 
     def hurry(self) -> None:
         """There are no pauses."""
