@@ -45,6 +45,7 @@ class Listening:
         if reset:
             engine.reset_peer(peer.number)
         peer.in_engine, peer.needs_reset, peer.reset_due = True, False, reset
+        peer.was_reset = peer.was_reset or reset
 
     def hold(self, engine: EngineDocument, peer: Peer) -> None:
         """Take nothing from a peer in the engine while nothing can be saved."""
@@ -58,7 +59,7 @@ class Listening:
         for peer in peers:
             if peer.held and peer.in_engine:
                 engine.set_read_only(peer.number, False)
-                peer.reset_due = True
+                peer.reset_due = peer.was_reset = True
             peer.held = False
 
     def change_role(self, engine: EngineDocument | None, peer: Peer, access: int) -> bool:

@@ -62,6 +62,7 @@ class Peer:
     """A connection that takes part in this document.
 
     `held`: it may write, but the engine takes nothing from it because nothing can be saved.
+    `was_reset`: this owner has reset it, and may be the only one who knows that it had to.
     `token`: where to go on with it when the document is opened again; empty while that is open.
     """
 
@@ -79,6 +80,7 @@ class Peer:
     told_unavailable: bool = False
     needs_reset: bool = False
     reset_due: bool = False
+    was_reset: bool = False
     token: bytes = b""
     silenced_until: float = 0.0
     silence_seconds: float = SILENCE_SECONDS

@@ -506,6 +506,8 @@ class DocumentSynchronizer:
         peer = self.peers.get(address)
         if peer is None:
             return None
+        # The gateway knows of no loss that was ours, unless the reset has reached it.
+        may_be_lost = item.may_be_lost or peer.was_reset or peer.needs_reset
         self._retire(peer)
         peer.access = item.access
         if not item.syncs or item.access == Access.NONE:
@@ -520,7 +522,7 @@ class DocumentSynchronizer:
         peer.told_unavailable = item.told_unavailable and not self._heads
         # It has offered what isn't here, or what was refused, and has to offer it again.
         is_stale = not item.asks and (item.told_unavailable or not self._heads)
-        self._admit(peer, reset=item.may_be_lost or is_stale, token=item.token)
+        self._admit(peer, reset=may_be_lost or is_stale, token=item.token)
         if is_stale and self._listening.may_write(peer) and not self._heads:
             peer.offered, peer.offered_at = True, now
         return peer.number

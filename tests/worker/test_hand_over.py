@@ -718,3 +718,22 @@ def test_everything_the_replica_knows_survives_three_owners() -> None:
         assert ben.value()["round"] == round_number
 
     assert Replica.load(b"".join(net.stored[document_id])).heads() == ann.replica.heads()
+
+
+def test_a_loss_of_the_owners_own_is_not_forgotten_with_a_reset_that_did_not_arrive() -> None:
+    """What ann wrote could not be saved and was asked for again; her gateway knows of nothing."""
+    net = cluster_net()
+    _, ann, ben = two_writers(net)
+    net.disk_is_full = True
+    ann.put("title", "b")
+    ann.say()
+    net.make_room()
+    assert any(getattr(item, "resets", False) for item in ann.heard)
+    ann.heard, ben.heard = ann.heard[: ann._read], ben.heard[: ben._read]  # lost on the way
+
+    sent = hand_over(net, ann, ben)
+    net.settle()
+
+    mine = [item for item in sent if isinstance(item, SyncOut) and ann.number in item.connections]
+    assert any(item.resets for item in mine)
+    assert ben.value() == {"title": "b"}
