@@ -40,6 +40,8 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 export PIP_QUIET := 1
+# A simulated network must tell the same story every time, and sets of texts have an order too.
+export PYTHONHASHSEED := 0
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:

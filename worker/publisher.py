@@ -100,7 +100,7 @@ class Publisher:
                 outbound.setdefault(gateway, [])
         if self._to_greet:
             owned = [[shard.number, shard.epoch] for shard in self._shards.values()]
-            for gateway in self._to_greet:
+            for gateway in sorted(self._to_greet):
                 outbound.setdefault(gateway, []).append(Stamped(EVERY_SHARD, 0, Owned(owned)))
             self._to_greet = set()
         for gateway, items in outbound.items():

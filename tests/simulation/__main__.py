@@ -1,12 +1,16 @@
 """`python -m simulation SEED [SEED_END]`: run seeds; one seed alone is told in full."""
 
 import logging
+import os
 import sys
 import time
 import traceback
 
 from .network import run_seed
 
+if os.environ.get("PYTHONHASHSEED") != "0":  # as `make` has it: sets of texts have an order too
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    os.execve(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]], environment)
 logging.disable(logging.CRITICAL)
 first = int(sys.argv[1])
 last = int(sys.argv[2]) if len(sys.argv) > 2 else None
