@@ -330,7 +330,7 @@ class DocumentSynchronizer:
 
     def _may_sleep(self, using: Iterable[Peer]) -> bool:
         """All of it is stored, and nobody waits for anything."""
-        is_stored = bool(self._heads) and not self._unsaved
+        is_stored = bool(self._heads) and not (self._unsaved or self._waking)
         waits = self._listening.has_held or any(peer.reset_due or peer.asks for peer in using)
         return is_stored and not waits
 
@@ -391,6 +391,9 @@ class DocumentSynchronizer:
         batch: list[tuple[int, bytes]] = []
         hello: list[int] = []
         taken: list[Waiting] = []
+        if self._waking and not isinstance(self._inbox[0].item, SyncIn | Greet | Resume):
+            self._sync([], [], (), effects, now)  # nothing else may come before they are greeted
+            return
         self._in_hand = taken
         while self._inbox:
             waiting = self._inbox[0]
@@ -414,7 +417,7 @@ class DocumentSynchronizer:
                 self._single(waiting, effects, now)
                 return
             taken.append(self._inbox.popleft())
-        if batch or hello:
+        if batch or hello or self._waking:
             self._sync(batch, hello, tuple(taken), effects, now)
         else:
             self._finish(taken)

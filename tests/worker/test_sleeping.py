@@ -39,6 +39,33 @@ def test_an_edit_wakes_it_and_reaches_everybody() -> None:
     assert net.loads == 2
 
 
+def test_what_the_application_brings_reaches_those_who_slept() -> None:
+    net, document_id = Net(), new_document()
+    replica = stored(net, document_id, n=1)
+    client = Client(net, document_id, 1)
+    asleep(net, client)
+    known = len(replica.changes())
+    replica.put("n", 2)
+
+    assert net.call("apply", document_id, b"".join(replica.changes()[known:])).error is None
+    net.settle()
+
+    assert client.value() == {"n": 2}
+
+
+def test_a_message_that_is_not_taken_wakes_the_others_too() -> None:
+    net, document_id = Net(), new_document()
+    stored(net, document_id, n=1)
+    hostile, other = Client(net, document_id, 1), Client(net, document_id, 2)
+    asleep(net, hostile, other)
+
+    hostile.send(b"no sync message")
+    other.put("n", 2)
+    net.introduce(other)
+
+    assert net.stored[document_id][-1] in other.replica.changes()
+
+
 def test_it_sleeps_no_sooner_than_it_may() -> None:
     net, document_id = Net(), new_document()
     stored(net, document_id, n=1)
