@@ -58,7 +58,7 @@ serve: build ## build, then run `amsync serve`; options in ARGS="--port 4000"
 
 build: $(STAMPS)/package ## install amsync and its engine into .venv
 
-test: node redis lint $(STAMPS)/javascript ## lint and the test suite, in under 5 minutes
+test: node redis lint $(STAMPS)/javascript ## lint and the test suite, some 7 minutes on two cores
 	@$(BIN)/python -m pytest -n 2 -m "not slow and not docker" $(PYTEST_ARGS)
 
 test-all: node redis lint lint-samod $(STAMPS)/javascript $(STAMPS)/fuzz $(STAMPS)/samod ## the same with all that takes longer

@@ -10,7 +10,7 @@ import pytest
 from .network import run_seed
 from .oracle import Violation
 
-SEEDS = 6_000 if os.environ.get("AMSYNC_TEST_ALL") else 800
+SEEDS = 6_000 if os.environ.get("AMSYNC_TEST_ALL") else 500
 CASES = 20
 
 
