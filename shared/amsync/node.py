@@ -29,7 +29,7 @@ from amsync.gateway.limits import default_limits
 from amsync.ids import DocumentId, generate_document_id, parse_document_id, shard_of
 from amsync.metrics import Metrics
 from amsync.options import NodeOptions
-from amsync.process import close_store, open_in_thread, store_arguments, url_of
+from amsync.process import Life, close_store, open_in_thread, store_arguments, url_of
 from amsync.protocol.envelope import Reply
 from amsync.storage import Store, open_store
 from amsync.turns import Turns
@@ -60,10 +60,11 @@ class DocumentView:
     heads: tuple[bytes, ...]
 
 
-class Node:
-    """See the module's text. `start` once, `close` as often as you like."""
+class Node(Life):
+    """See the module's text. `start` once."""
 
     def __init__(self, options: NodeOptions) -> None:
+        super().__init__()
         options.check()
         self.options = options
         self.metrics = Metrics()
@@ -77,10 +78,6 @@ class Node:
         self._admin: AdminServer | None = None
         self._bus: MemoryBus | None = None
         self._policy: AccessPolicy | None = None
-        self._main: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
-        self.left_behind = False
-        """`close` could not finish everything in time: a job, a commit or folders."""
 
     # -- life
 
@@ -129,7 +126,7 @@ class Node:
                 ),
                 turns,
             )
-            self._main = asyncio.create_task(self._run(), name="amsync")
+            self._begin("server", self._worker.run, self._gateway.run)
             await asyncio.sleep(0)
             self.port = await self._gateway.listen()
             if self.options.admin_port is not None:
@@ -149,47 +146,13 @@ class Node:
             raise ServerClosed("the server was closed while it was starting")
         return store
 
-    async def _run(self) -> None:
-        assert self._worker is not None
-        assert self._gateway is not None
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._worker.run())
-                group.create_task(self._gateway.run())
-        except Exception:
-            log.critical("a part of the server failed; it stops", exc_info=True)
-            raise
-
-    async def wait(self) -> None:
-        """Return when the node was closed.
-
-        Raises:
-            BaseExceptionGroup: A part of it failed; it has stopped to work.
-        """
-        if self._main is not None:
-            await asyncio.wait([self._main])
-            await self.close()
-            failure = None if self._main.cancelled() else self._main.exception()
-            if failure is not None:
-                raise failure
-
     def hurry(self) -> None:
         """Let a `close` that spreads the closing of sockets over time go on without pauses."""
         if self._gateway is not None:
             self._gateway.hurry()
 
-    async def close(self) -> None:
-        """Drain, stop, write everything into the document folders, let the volume go.
-
-        Bounded in time also when the disk fails: what was not acknowledged is then lost.
-        """
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close())
-        await asyncio.shield(self._closing)
-
     async def _close(self) -> None:
-        alive = self._main is not None and not self._main.done()
-        if self._gateway is not None and self._worker is not None and alive:
+        if self._gateway is not None and self._worker is not None and self._is_alive:
             try:
                 async with asyncio.timeout(self.options.drain_seconds + SETTLE_SECONDS):
                     positions = await self._gateway.drain(self.options.drain_seconds)
@@ -199,9 +162,7 @@ class Node:
                 log.error("not everything could be committed before the end; closing all the same")
         if self._gateway is not None:
             await self._gateway.abandon()
-        if self._main is not None:
-            self._main.cancel()
-            await asyncio.wait([self._main])
+        await self._end()
         if self._admin is not None:
             await self._admin.stop()
         if self._policy is not None:
@@ -218,7 +179,7 @@ class Node:
     @property
     def is_running(self) -> bool:
         """Started and not closed, nor failed."""
-        return self._main is not None and not self._main.done() and self._closing is None
+        return self._is_alive and self._closing is None
 
     @property
     def is_closed(self) -> bool:

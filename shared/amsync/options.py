@@ -12,11 +12,11 @@ from amsync.gateway.access import ShareCallable, parse_share
 from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import Limits
 from amsync.protocol.access import Share
+from amsync.storage.volume import MAX_SHARD_COUNT
 from amsync.tls import TLSConfig
 from amsync.worker.worker import WorkerOptions
 
 MAX_DRAIN_SECONDS = 3600
-MAX_SHARD_COUNT = 4_096
 
 
 class Ephemeral:

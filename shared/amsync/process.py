@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from amsync.errors import AmsyncError, StorageError
@@ -15,6 +16,71 @@ from amsync.worker.engine import NativeCodec
 log = logging.getLogger("amsync")
 
 T = TypeVar("T", bound=Store)
+
+
+class Life(ABC):
+    """How a server, gateway or worker lives and ends; `close` as often as you like.
+
+    Attributes:
+        left_behind: `close` could not finish everything in time: a job, a commit or folders.
+    """
+
+    def __init__(self) -> None:
+        self._main: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self.left_behind = False
+
+    def _begin(self, name: str, *parts: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run the parts, until they are cancelled or one fails."""
+        self._main = asyncio.create_task(_together(name, parts), name=f"amsync-{name}")
+
+    @property
+    def _is_alive(self) -> bool:
+        """The parts run: begun, not ended, and none has failed."""
+        return self._main is not None and not self._main.done()
+
+    async def _end(self) -> None:
+        """Cancel the parts."""
+        if self._main is not None:
+            self._main.cancel()
+            await asyncio.wait([self._main])
+
+    async def wait(self) -> None:
+        """Return when it was closed.
+
+        Raises:
+            BaseExceptionGroup: A part of it failed; it has stopped to work.
+        """
+        if self._main is not None:
+            await asyncio.wait([self._main])
+            await self.close()
+            failure = None if self._main.cancelled() else self._main.exception()
+            if failure is not None:
+                raise failure
+
+    async def close(self) -> None:
+        """Drain, stop, let everything go.
+
+        Bounded in time also when the disk or the bus fails: what was not acknowledged is then
+        lost.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    @abstractmethod
+    async def _close(self) -> None:
+        """What `close` does, once."""
+
+
+async def _together(name: str, parts: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part())
+    except Exception:
+        log.critical("a part failed; all of it ends", extra={"of": name}, exc_info=True)
+        raise
 
 
 async def open_in_thread(opening: Callable[[], T]) -> T:

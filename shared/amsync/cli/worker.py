@@ -17,6 +17,7 @@ from amsync.cli.options import (
 )
 from amsync.cluster.worker_node import WorkerNode
 from amsync.options import WorkerNodeOptions
+from amsync.storage.volume import MAX_SHARD_COUNT
 from amsync.version import __version__
 
 
@@ -26,7 +27,7 @@ from amsync.version import __version__
 @keep_options
 @option(
     "--shards",
-    type=click.IntRange(1, 4096),
+    type=click.IntRange(1, MAX_SHARD_COUNT),
     default=None,
     help="Shards of a new volume, 64 if not given; another number than an existing one's is"
     " refused.",

@@ -72,17 +72,7 @@ class GatewayNode(ClusterMember):
             ),
         )
         self.port = await self._gateway.listen()
-        self._main = asyncio.create_task(self._run(), name="amsync-gateway")
-
-    async def _run(self) -> None:
-        assert self._gateway is not None
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._gateway.run())
-                group.create_task(self._beats())
-        except Exception:
-            log.critical("a part of the gateway failed; it ends", exc_info=True)
-            raise
+        self._begin("gateway", self._gateway.run, self._beats)
 
     async def _beats(self) -> None:
         """Say that we live, and find out whether the others know that.

@@ -1,36 +1,35 @@
 """What gateways and workers of a cluster have in common: the bus, the port for operators, an end.
 
-`start` once, `close` as often as you like; both belong to the loop on which they are awaited.
+`start` once; it belongs to the loop on which it is awaited.
 """
 
-import asyncio
 import contextlib
 import logging
 import uuid
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 from amsync.admin import AdminServer
 from amsync.bus.redis import Cluster, RedisBus
 from amsync.metrics import Metrics
 from amsync.options import BusOptions
-from amsync.process import url_of
+from amsync.process import Life, url_of
 from amsync.version import __version__
 from amsync.worker.engine import AUTOMERGE_VERSION
 
 log = logging.getLogger("amsync.cluster")
 
 
-class ClusterMember(ABC):
+class ClusterMember(Life):
     """One process of a cluster.
 
     Attributes:
         bus: Of the cluster.
         cluster: Its record and members.
         incarnation: Random, new for every start.
-        left_behind: `close` could not finish everything in time.
     """
 
     def __init__(self, options: BusOptions, kind: str) -> None:
+        super().__init__()
         options.check()
         self._bus_options = options
         self.metrics = Metrics()
@@ -42,10 +41,7 @@ class ClusterMember(ABC):
         self.bus.on_change = self._bus_changed
         self.cluster = Cluster(self.bus.client, options.prefix)
         self.admin_port = 0
-        self.left_behind = False
         self._admin: AdminServer | None = None
-        self._main: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Find the cluster and take part.
@@ -67,7 +63,7 @@ class ClusterMember(ABC):
 
     @abstractmethod
     async def _start(self) -> None:
-        """Take part, now that the bus is there; sets `_main`."""
+        """Take part, now that the bus is there; ends with `_begin`."""
 
     @abstractmethod
     async def _drain(self) -> None:
@@ -92,25 +88,6 @@ class ClusterMember(ABC):
     def hurry(self) -> None:
         """Let a `close` that takes its time go on without pauses."""
 
-    async def wait(self) -> None:
-        """Return when the process has ended its part.
-
-        Raises:
-            BaseExceptionGroup: A part of it failed; it has stopped to work.
-        """
-        if self._main is not None:
-            await asyncio.wait([self._main])
-            await self.close()
-            failure = None if self._main.cancelled() else self._main.exception()
-            if failure is not None:
-                raise failure
-
-    async def close(self) -> None:
-        """Drain, and let everything go; bounded in time."""
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close())
-        await asyncio.shield(self._closing)
-
     async def _close(self) -> None:
         if self.is_running:
             try:
@@ -118,9 +95,7 @@ class ClusterMember(ABC):
             except TimeoutError:
                 self.left_behind = True
                 log.error("not everything could be given away in time; the others will notice")
-        if self._main is not None:
-            self._main.cancel()
-            await asyncio.wait([self._main])
+        await self._end()
         await self._release()
         if self._admin is not None:
             await self._admin.stop()
@@ -130,7 +105,7 @@ class ClusterMember(ABC):
     @property
     def is_running(self) -> bool:
         """Started, and no part of it has failed."""
-        return self._main is not None and not self._main.done()
+        return self._is_alive
 
     @property
     def admin_url(self) -> str:

@@ -14,12 +14,12 @@ from amsync.errors import BusError
 from amsync.options import WorkerNodeOptions
 from amsync.process import close_store, open_in_thread, store_arguments
 from amsync.storage import Shared, SharedStore, open_shared_store
+from amsync.storage.volume import SHARD_COUNT
 from amsync.worker.leasebook import TTL_SECONDS
 from amsync.worker.worker import Worker
 
 log = logging.getLogger("amsync.cluster")
 
-SHARD_COUNT = 64
 RESCAN_MARGIN_SECONDS = 5.0
 CHECKPOINT_BYTES = 16 * 1024 * 1024
 """So much of a worker that dies its heirs have to read, a second's work, before they go on."""
@@ -64,7 +64,7 @@ class WorkerNode(ClusterMember):
             gateway_stream=partial(gateway_stream, prefix),
             tenure=self._ownership,
         )
-        self._main = asyncio.create_task(self._run(), name="amsync-worker")
+        self._begin("worker", self._worker.run, self._ownership.run)
 
     async def _epoch(self) -> str:
         await record.read(self.cluster)  # of another version? then nothing is touched
@@ -83,17 +83,6 @@ class WorkerNode(ClusterMember):
                 **store_arguments(self.options, self.metrics),
             )
         )
-
-    async def _run(self) -> None:
-        assert self._worker is not None
-        assert self._ownership is not None
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._worker.run())
-                group.create_task(self._ownership.run())
-        except Exception:
-            log.critical("a part of the worker failed; it ends", exc_info=True)
-            raise
 
     async def _drain(self) -> None:
         assert self._ownership is not None

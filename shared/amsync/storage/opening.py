@@ -15,7 +15,7 @@ from amsync.storage.files import FileSystem, RealFileSystem
 from amsync.storage.members import Shared
 from amsync.storage.shared import SharedStore
 from amsync.storage.store import CHECKPOINT_BYTES, TAIL_LIMIT_BYTES, Store
-from amsync.storage.volume import Volume
+from amsync.storage.volume import SHARD_COUNT, Volume
 from amsync.storage.wal import SEGMENT_BYTES
 
 
@@ -25,7 +25,7 @@ def open_store(
     codec: ChunkCodec,
     storage_id: str | None = None,
     ephemeral: bool = False,
-    shard_count: int = 64,
+    shard_count: int = SHARD_COUNT,
     strict_shard_count: bool = False,
     files: FileSystem | None = None,
     threaded: bool = True,
@@ -107,7 +107,7 @@ def open_shared_store(
     shared: Shared,
     storage_id: str | None = None,
     ephemeral: bool = False,
-    shard_count: int = 64,
+    shard_count: int = SHARD_COUNT,
     strict_shard_count: bool = False,
     files: FileSystem | None = None,
     threaded: bool = True,

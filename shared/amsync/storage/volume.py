@@ -30,6 +30,9 @@ from amsync.storage.members import Member, Members, Shared
 LAYOUT_VERSION = 1
 CONTROL_DIRECTORY = ".amsync"
 ADAPTER_ID = Path("st") / "orage-adapter-id"
+SHARD_COUNT = 64
+"""Of a volume that is made without saying how many."""
+
 MAX_SHARD_COUNT = 4_096
 
 _NOT_OURS = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS)
@@ -117,7 +120,7 @@ class Volume:
         files: FileSystem,
         storage_id: str | None = None,
         ephemeral: bool = False,
-        shard_count: int = 64,
+        shard_count: int = SHARD_COUNT,
         strict_shard_count: bool = False,
         shared: Shared | None = None,
         threaded: bool = True,
@@ -274,7 +277,7 @@ class Volume:
                 cluster = _read_cluster(files, control)
                 if cluster is None:
                     found = _adapter_id(files, root, findings)
-                    cluster = _new_cluster(uuid.uuid4, found, 64)
+                    cluster = _new_cluster(uuid.uuid4, found, SHARD_COUNT)
         except BaseException:
             if lock is not None:
                 lock.release()
