@@ -113,8 +113,8 @@ class Publisher:
                 await self._send(gateway, items)
 
     async def _send(self, gateway: str, items: list[Stamped]) -> None:
-        for part in _parts(items):
-            await self._append(gateway, part)
+        for part, size_bytes in _parts(items):
+            await self._append(gateway, part, size_bytes)
 
     def _progress(self, gateway: str) -> list[Stamped]:
         owed = self._owed.get(gateway, {})
@@ -129,10 +129,9 @@ class Publisher:
             self._owed.pop(gateway, None)
         return items
 
-    async def _append(self, gateway: str, items: list[Stamped]) -> None:
+    async def _append(self, gateway: str, items: list[Stamped], size_bytes: int) -> None:
         sequence = self._sequences[gateway] = self._sequences.get(gateway, 0) + 1
-        size = sum(len(getattr(s.item, "data", b"")) + ITEM_BYTES for s in items)
-        entry = Entry(self._incarnation, sequence, time.time(), items, size_bytes=size)
+        entry = Entry(self._incarnation, sequence, time.time(), items, size_bytes=size_bytes)
         until = time.monotonic() + FULL_STREAM_SECONDS
         while True:
             try:
@@ -162,15 +161,16 @@ class Publisher:
             self._is_refused = True
 
 
-def _parts(items: list[Stamped]) -> list[list[Stamped]]:
-    """Cut a publication into entries of about ENTRY_BYTES."""
-    parts: list[list[Stamped]] = [[]]
+def _parts(items: list[Stamped]) -> list[tuple[list[Stamped], int]]:
+    """Cut a publication into entries of about ENTRY_BYTES, each with its size."""
+    parts: list[tuple[list[Stamped], int]] = []
+    part: list[Stamped] = []
     size = 0
     for stamped in items:
-        length = len(getattr(stamped.item, "data", b"")) + 64
-        if parts[-1] and size + length > ENTRY_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(stamped)
+        length = len(getattr(stamped.item, "data", b"")) + ITEM_BYTES
+        if part and size + length > ENTRY_BYTES:
+            parts.append((part, size))
+            part, size = [], 0
+        part.append(stamped)
         size += length
-    return parts
+    return [*parts, (part, size)]

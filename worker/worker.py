@@ -147,6 +147,7 @@ class Worker:
         self._durable: dict[int, Position] = {}
         self._untrimmed: dict[int, Position] = {}
         self._untrimmed_bytes = 0
+        self._saves_positions = False
         self._saved: list[asyncio.Future[None]] = []
         self._listing = False
         self._list_again = False
@@ -265,6 +266,7 @@ class Worker:
         def save(effects: dict[int, Effects], _now: float) -> None:
             for shard in self._by_number.values():
                 self._effects(effects, shard)
+            self._saves_positions = True
             self._saved.append(done)
 
         self._results.append(save)
@@ -367,7 +369,7 @@ class Worker:
         )
         settled = {number: self._by_number[number].settled() for number in effects}
         positions: dict[int, Durable] = {}
-        if self._tenure is not None and (changes or self._saved):
+        if self._tenure is not None and (changes or self._saves_positions):
             epoch = self._tenure.cluster_epoch
             for number, position in settled.items():
                 if position > self._durable.get(number, START):
@@ -378,6 +380,7 @@ class Worker:
                         dict(shard.settled_sequences),
                         shard.epoch,
                     )
+        everything, self._saves_positions = self._saves_positions, False
         saved, self._saved = self._saved, []
         if changes or positions:
             error = await self._commit(WalBatch(changes=changes, positions=positions))
@@ -391,7 +394,7 @@ class Worker:
         for future in saved:
             if not future.done():
                 future.set_result(None)
-        await self._trim(settled, everything=bool(saved))
+        await self._trim(settled, everything=everything)
 
     async def _trim(self, settled: Mapping[int, Position], *, everything: bool) -> None:
         """Let streams forget what is dealt with: in a cluster, what is durable as such."""
@@ -643,7 +646,7 @@ class Worker:
                 is_saved = self._settled.get(number) == self._durable.get(number)
                 if shard.waiting_count or not is_saved:
                     self._effects(effects, shard)
-            self._saved.append(asyncio.get_running_loop().create_future())
+            self._saves_positions = True
         for shard in self._by_number.values():
             if not (shard.documents or shard.connections or shard.waiting_count):
                 continue  # of 64 shards a small server uses few

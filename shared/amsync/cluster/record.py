@@ -38,17 +38,6 @@ class ClusterRecord:
     layout_version: int
     epoch: str
 
-    def fields(self) -> dict[str, str]:
-        """As Redis keeps it."""
-        return {
-            "cluster_id": self.cluster_id,
-            "storage_id": self.storage_id or "",
-            "peer_id": self.peer_id,
-            "shard_count": str(self.shard_count),
-            "layout_version": str(self.layout_version),
-            "epoch": self.epoch,
-        }
-
     @staticmethod
     def parse(fields: Mapping[str, str]) -> "ClusterRecord":
         """Read it back.
@@ -75,16 +64,15 @@ class ClusterRecord:
         return record
 
 
-def record_of(volume: Volume, epoch: str) -> ClusterRecord:
-    """The record that a volume gives."""
-    return ClusterRecord(
-        volume.cluster_id,
-        volume.storage_id,
-        volume.peer_id,
-        volume.shard_count,
-        LAYOUT_VERSION,
-        epoch,
-    )
+def _fields_of(volume: Volume) -> dict[str, str]:
+    """The record that a volume gives, as Redis keeps it; the epoch is Redis's own."""
+    return {
+        "cluster_id": volume.cluster_id,
+        "storage_id": volume.storage_id or "",
+        "peer_id": volume.peer_id,
+        "shard_count": str(volume.shard_count),
+        "layout_version": str(LAYOUT_VERSION),
+    }
 
 
 async def epoch_of(cluster: Cluster) -> str:
@@ -104,12 +92,11 @@ async def publish(cluster: Cluster, volume: Volume) -> ClusterRecord:
         BusError
         ConfigError: The cluster at this Redis is another one than the volume's.
     """
-    ours = record_of(volume, "")
-    found = await cluster.record({k: v for k, v in ours.fields().items() if k != "epoch"})
+    found = await cluster.record(_fields_of(volume))
     assert found is not None
     record = ClusterRecord.parse(found)
     for name in ("cluster_id", "storage_id", "shard_count"):
-        theirs, mine = getattr(record, name), getattr(ours, name)
+        theirs, mine = getattr(record, name), getattr(volume, name)
         if theirs != mine:
             raise ConfigError(
                 f"the cluster in this Redis has {name} {theirs!r}, but the volume {volume.root} has"
@@ -125,15 +112,8 @@ async def read(cluster: Cluster) -> ClusterRecord | None:
         BusError
         ConfigError: It is of another version.
     """
-    return of_fields(await cluster.record())
-
-
-def of_fields(found: Mapping[str, str] | None) -> ClusterRecord | None:
-    """A record as it was read; None while there is no more of it than an epoch.
-
-    Raises:
-        ConfigError: It is of another version.
-    """
+    found = await cluster.record()
+    # There may be no more of it than an epoch.
     return ClusterRecord.parse(found) if found is not None and "cluster_id" in found else None
 
 
