@@ -2,8 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from redis.crc import key_slot
@@ -16,29 +15,14 @@ from amsync.bus.redis.keys import size_key
 from amsync.errors import BusError, BusFull, ConfigError, StaleLease
 from support.redisserver import RedisServer
 
+from . import buses
+from .buses import EVERYTHING, read
+
 BOUND = 1000
-EVERYTHING = 1 << 30
 prefixes = (f"bus{number}" for number in itertools.count())
 
 
-@asynccontextmanager
-async def opened(url: str, prefix: str, stream_bytes: int = BOUND) -> AsyncIterator[RedisBus]:
-    async with asyncio.timeout(60):
-        bus = RedisBus(url, prefix=prefix, stream_bytes=stream_bytes)
-        await bus.open()
-        try:
-            yield bus
-        finally:
-            await bus.close()
-
-
-async def read(reader: Reader, count: int) -> list[bytes]:
-    found: list[bytes] = []
-    while len(found) < count:
-        for entry in await reader.read(EVERYTHING):
-            assert isinstance(entry.data, bytes)
-            found.append(entry.data)
-    return found
+opened = partial(buses.opened, stream_bytes=BOUND)
 
 
 def test_shard_stream_stays_and_gateway_stream_ends(redis_server: RedisServer) -> None:
@@ -402,7 +386,7 @@ def test_redis_that_is_full_can_be_emptied() -> None:
     """Who frees memory needs a lease, and has to answer before the next batch."""
 
     async def main(server: RedisServer) -> None:
-        async with opened(server.url, "full", EVERYTHING) as bus:
+        async with opened(server.url, "full", stream_bytes=EVERYTHING) as bus:
             shard, gateway = shard_stream("full", 1), gateway_stream("full", "g")
             leases, cluster = Leases(bus.client, "full"), Cluster(bus.client, "full")
             mine = await leases.acquire(1, "a", 0, 600)

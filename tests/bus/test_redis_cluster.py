@@ -10,6 +10,8 @@ from amsync.bus.redis import Cluster, RedisClient
 from amsync.bus.redis.keys import cluster_key, members_key
 from support.redisserver import RedisServer
 
+from .buses import run_with_two
+
 prefixes = (f"cluster{number}" for number in itertools.count())
 
 Scenario = Callable[[Cluster, Cluster, RedisClient, str], Awaitable[None]]
@@ -21,19 +23,7 @@ def with_cluster(redis_server: RedisServer) -> WithCluster:
     """Run a scenario with two clients' views of one cluster."""
 
     def run(scenario: Scenario) -> None:
-        async def main() -> None:
-            clients = [RedisClient(redis_server.url) for _ in range(2)]
-            prefix = next(prefixes)
-            async with asyncio.timeout(60):
-                for client in clients:
-                    client.start()
-                    await client.wait_connected()
-                first, second = (Cluster(client, prefix) for client in clients)
-                await scenario(first, second, clients[0], prefix)
-                for client in clients:
-                    await client.close()
-
-        asyncio.run(main())
+        run_with_two(redis_server.url, next(prefixes), Cluster, scenario)
 
     return run
 

@@ -10,6 +10,8 @@ from amsync.bus.redis import Lease, Leases, RedisClient
 from amsync.bus.redis.keys import lease_key
 from support.redisserver import RedisServer
 
+from .buses import run_with_two
+
 LONG = 600.0
 SOON = 0.05
 prefixes = (f"leases{number}" for number in itertools.count())
@@ -22,19 +24,7 @@ def with_leases(redis_server: RedisServer) -> Callable[[Scenario], None]:
     """Run a scenario with two clients' views of the same leases."""
 
     def run(scenario: Scenario) -> None:
-        async def main() -> None:
-            clients = [RedisClient(redis_server.url) for _ in range(2)]
-            prefix = next(prefixes)
-            async with asyncio.timeout(60):
-                for client in clients:
-                    client.start()
-                    await client.wait_connected()
-                first, second = (Leases(client, prefix) for client in clients)
-                await scenario(first, second, clients[0], prefix)
-                for client in clients:
-                    await client.close()
-
-        asyncio.run(main())
+        run_with_two(redis_server.url, next(prefixes), Leases, scenario)
 
     return run
 

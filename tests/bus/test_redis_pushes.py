@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -15,26 +13,9 @@ from amsync.bus.redis.keys import channel_suffix, size_key
 from amsync.bus.redis.reader import RedisReader
 from support.redisserver import RedisServer
 
-EVERYTHING = 1 << 30
+from .buses import opened, read
+
 prefixes = (f"pushes{number}" for number in itertools.count())
-
-
-@asynccontextmanager
-async def opened(url: str, prefix: str) -> AsyncIterator[RedisBus]:
-    async with asyncio.timeout(60):
-        bus = RedisBus(url, prefix=prefix)
-        await bus.open()
-        try:
-            yield bus
-        finally:
-            await bus.close()
-
-
-async def read(reader: RedisReader, count: int) -> list[bytes]:
-    found: list[bytes] = []
-    while len(found) < count:
-        found += [bytes(entry.data) for entry in await reader.read(EVERYTHING)]  # type: ignore[arg-type]
-    return found
 
 
 async def follow_live(bus: RedisBus, stream: str) -> RedisReader:
