@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from amsync.errors import ConfigError
-from amsync.gateway.threads import DaemonThreads
 from amsync.ids import DocumentId
 from amsync.metrics import Metrics
 from amsync.protocol.access import Grant, Share, grant_of
+from amsync.threads import DaemonThreads
 
 log = logging.getLogger("amsync.gateway")
 

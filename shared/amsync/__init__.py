@@ -4,8 +4,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from amsync.auth.config import AuthConfig
+    from amsync.auth.identity import Identity
+    from amsync.auth.issuers import Issuer
     from amsync.errors import (
         AmsyncError,
+        AuthRefused,
         ConfigError,
         DocumentDeleted,
         DocumentExists,
@@ -30,13 +34,17 @@ if TYPE_CHECKING:
 __all__ = [
     "EPHEMERAL",
     "AmsyncError",
+    "AuthConfig",
+    "AuthRefused",
     "ConfigError",
     "DocumentDeleted",
     "DocumentExists",
     "DocumentNotFound",
     "DocumentView",
+    "Identity",
     "InvalidDocument",
     "InvalidDocumentId",
+    "Issuer",
     "Limits",
     "Server",
     "ServerClosed",
@@ -54,7 +62,10 @@ __all__ = [
 
 _WHERE = {
     "EPHEMERAL": "options",
+    "AuthConfig": "auth.config",
     "DocumentView": "node",
+    "Identity": "auth.identity",
+    "Issuer": "auth.issuers",
     "Limits": "gateway.limits",
     "Server": "server",
     "Share": "protocol.access",

@@ -27,7 +27,8 @@ def read_toml(
 ) -> dict[str, Any]:
     """Read the options from a TOML file; keys as on the command line, with - or _.
 
-    `kinds` says what each value must be: bool, int, float, str, or object for int or str.
+    `kinds` says what each value must be: bool, int, float, str, object for int or str, list for
+    one text or an array of texts, dict for an array of tables.
 
     Raises:
         ConfigError: The file can't be read, is no TOML, has a key that is no option, or a value
@@ -45,13 +46,20 @@ def read_toml(
         if name not in kinds:
             allowed = ", ".join(sorted(kinds))
             raise ConfigError(f"config={path}: {key!r} is no option; allowed are {allowed}")
-        accepted = _ACCEPTED[kinds[name]]
-        if type(value) not in accepted:
-            wanted = " or ".join(_WORDS[kind] for kind in accepted)
+        kind = kinds[name]
+        if type(value) not in _ACCEPTED[kind] or not _has_parts(value, kind):
+            wanted = _WORDS.get(kind) or " or ".join(_WORDS[each] for each in _ACCEPTED[kind])
             shown = "..." if name in secrets else repr(value)
             raise ConfigError(f"config={path}: {key}={shown} is not allowed; give {wanted}")
-        options[name] = value
+        options[name] = [value] if kind is list and isinstance(value, str) else value
     return options
+
+
+def _has_parts(value: object, kind: type) -> bool:
+    """Tell whether an array has the parts that it must have."""
+    if not isinstance(value, list):
+        return True
+    return all(type(each) is (dict if kind is dict else str) for each in value)
 
 
 _ACCEPTED: dict[type, tuple[type, ...]] = {
@@ -60,12 +68,16 @@ _ACCEPTED: dict[type, tuple[type, ...]] = {
     float: (float, int),
     str: (str,),
     object: (int, str),
+    list: (str, list),
+    dict: (list,),
 }
 _WORDS: dict[type, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
     str: "a text",
+    list: "a text or an array of texts",
+    dict: "an array of tables",
 }
 
 

@@ -72,6 +72,20 @@ class RemoteProtocolError(AmsyncError):
         self.reason = reason
 
 
+class AuthRefused(AmsyncError):
+    """A client's token does not let it in.
+
+    Attributes:
+        status: 401: it does not show who the client is; 403: it does, and that one may not.
+        reason: A short fixed label, safe as a metric label and as an HTTP body.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
 class InvalidDocumentId(AmsyncError):
     """The text is not a base58check document id of 1 to 64 bytes."""
 

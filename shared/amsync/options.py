@@ -7,6 +7,7 @@ everywhere. Each `check` raises ConfigError: which option, what was found, what 
 import os
 from dataclasses import dataclass, field
 
+from amsync.auth import AuthConfig
 from amsync.errors import ConfigError
 from amsync.gateway.access import ShareCallable, parse_share
 from amsync.gateway.http import is_loopback
@@ -60,6 +61,7 @@ class ListenOptions(ProcessOptions):
     share: Share | bool | ShareCallable | None = Share.ALLOW
     allow_anonymous: bool = False
     limits: Limits | None = None
+    auth: AuthConfig | None = None
 
     def check(self) -> None:
         """Refuse what can't work or isn't safe. Raises ConfigError."""
@@ -71,6 +73,10 @@ class ListenOptions(ProcessOptions):
             raise ConfigError(f"limits={self.limits!r} is not allowed; give amsync.Limits or None")
         if self.tls is not None and not isinstance(self.tls, TLSConfig):
             raise ConfigError(f"tls={self.tls!r} is not allowed; give an amsync.TLSConfig or None")
+        if self.auth is not None and not isinstance(self.auth, AuthConfig):
+            raise ConfigError(
+                f"auth={self.auth!r} is not allowed; give an amsync.AuthConfig or None"
+            )
         if not is_loopback(self.host) and not self.allow_anonymous:
             raise ConfigError(
                 f"host={self.host!r} is reachable from other machines and there is no"

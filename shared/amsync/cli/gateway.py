@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from amsync.cli.auth import auth_options, auth_values
 from amsync.cli.options import (
     cluster_options,
     config_option,
@@ -26,6 +27,7 @@ from amsync.version import __version__
 @cluster_options
 @listen_options
 @process_options("3031", "Over how long sockets are closed at the end.")
+@auth_options
 @limit_options
 def gateway(**given: Any) -> None:
     """Take clients in for a cluster.
@@ -36,7 +38,8 @@ def gateway(**given: Any) -> None:
 
 
 def _options(given: dict[str, Any]) -> GatewayNodeOptions:
-    return GatewayNodeOptions(**listen_values(given), **process_values(given))
+    values = {**listen_values(given), **process_values(given)}
+    return GatewayNodeOptions(**values, auth=auth_values(given))
 
 
 def _greeting(node: GatewayNode) -> str:

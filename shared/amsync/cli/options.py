@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import importlib
+import json
 import logging
 import os
 import resource
@@ -30,7 +31,7 @@ from amsync.protocol.access import Share
 from amsync.server import new_event_loop
 from amsync.tls import TLSConfig
 
-SECRETS = ("tls_key", "redis")
+SECRETS = ("tls_key", "redis", "auth_shared_secret", "auth_issuers")
 _M_MMAP_THRESHOLD = -3  # of mallopt, in glibc's malloc.h
 
 Command = Callable[..., Any]
@@ -60,6 +61,42 @@ class Port(click.ParamType[int | None]):
         return port
 
 
+class Texts(click.ParamType[str]):
+    """One of several texts; in an environment variable they have commas between them."""
+
+    name = "text"
+    envvar_list_splitter = ","
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,  # noqa: ARG002 - of click
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> str:
+        """Take it as it is."""
+        return str(value)
+
+
+class Tables(click.ParamType[list[dict[str, Any]]]):
+    """What a TOML file has as an array of tables, elsewhere written as JSON."""
+
+    name = "json"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[dict[str, Any]]:
+        """Convert what was given."""
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                self.fail("this is no JSON; give an array of objects", param, ctx)
+        tables = [value] if isinstance(value, dict) else value
+        if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+            self.fail("give an array of objects", param, ctx)
+        return tables
+
+
 def _load_config(ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
     kinds = {p.name: _kind(p) for p in ctx.command.params if p.name not in (None, "config", "help")}
     try:
@@ -77,7 +114,11 @@ def _default_of(limit: Field[Any]) -> str:
 
 def _kind(parameter: click.Parameter) -> type:
     """What a value of this option must be in a TOML file."""
+    if parameter.multiple:
+        return list
     match parameter.type:
+        case Tables():
+            return dict
         case Port():
             return object
         case click.types.BoolParamType():
@@ -128,7 +169,7 @@ def config_option(command: Command) -> Command:
 
 def listen_options(command: Command) -> Command:
     """Where clients come in, and what they may."""
-    return _all(
+    return together(
         option("--port", type=Port(), default="3030", help="Port for clients; 0 takes a free one."),
         option("--host", default="127.0.0.1", help="Address to listen on."),
         option(
@@ -156,7 +197,7 @@ def listen_options(command: Command) -> Command:
 
 def keep_options(command: Command) -> Command:
     """Where documents are kept, and when they are made."""
-    return _all(
+    return together(
         option(
             "--data-dir",
             type=click.Path(file_okay=False, path_type=Path),
@@ -178,7 +219,7 @@ def keep_options(command: Command) -> Command:
 
 def cluster_options(command: Command) -> Command:
     """Which cluster a process belongs to."""
-    return _all(
+    return together(
         option(
             "--redis",
             required=True,
@@ -190,7 +231,7 @@ def cluster_options(command: Command) -> Command:
 
 def process_options(admin_port: str, drain: str) -> Callable[[Command], Command]:
     """The port for operators, the end, logs."""
-    return _all(
+    return together(
         option(
             "--admin-port",
             type=Port(may_be_off=True),
@@ -214,7 +255,9 @@ def process_options(admin_port: str, drain: str) -> Callable[[Command], Command]
     )
 
 
-def _all(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in this order."""
+
     def decorate(command: Command) -> Command:
         for decorator in reversed(decorators):
             command = decorator(command)
@@ -261,18 +304,28 @@ def _share(text: str) -> Share | Callable[..., Any]:
     """Turn allow, announce, deny or module:function into what `Server` takes."""
     if text in [share.value for share in Share]:
         return Share(text)
+    return import_callable("share", text, "allowed are allow, announce, deny, or module:function")
+
+
+def import_callable(option_name: str, text: str, allowed: str) -> Callable[..., Any]:
+    """Import what an option names as module:function; from the working directory, too.
+
+    Raises:
+        ConfigError: There is no such callable.
+    """
     module_name, separator, name = text.partition(":")
-    allowed = "allowed are allow, announce, deny, or module:function"
     if not separator:
-        raise ConfigError(f"share={text!r} is not known; {allowed}")
+        raise ConfigError(f"{option_name}={text!r} is not known; {allowed}")
     if os.getcwd() not in sys.path:  # noqa: PTH109 - as python -m does
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
         function = getattr(importlib.import_module(module_name), name)
     except Exception as error:
-        raise ConfigError(f"share={text!r} can't be imported: {error}; {allowed}") from error
+        raise ConfigError(
+            f"{option_name}={text!r} can't be imported: {error}; {allowed}"
+        ) from error
     if not callable(function):
-        raise ConfigError(f"share={text!r} is a {type(function).__name__}; {allowed}")
+        raise ConfigError(f"{option_name}={text!r} is a {type(function).__name__}; {allowed}")
     result: Callable[..., Any] = function
     return result
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from amsync.cli.auth import auth_options, auth_values
 from amsync.cli.options import (
     config_option,
     keep_options,
@@ -38,6 +39,7 @@ console.log("created", handle.url)
 @listen_options
 @keep_options
 @process_options("3031", "Over how long sockets are closed at the end.")
+@auth_options
 @limit_options
 def serve(**given: Any) -> None:
     """Serve the documents of one directory, all in this process."""
@@ -46,7 +48,7 @@ def serve(**given: Any) -> None:
 
 def _node_options(given: dict[str, Any]) -> NodeOptions:
     values = {**listen_values(given), **keep_values(given), **process_values(given)}
-    return NodeOptions(**values)
+    return NodeOptions(**values, auth=auth_values(given))
 
 
 def _greeting(node: Node) -> str:
