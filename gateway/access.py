@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from amsync.errors import ConfigError
+from amsync.gateway.caller import Caller
 from amsync.ids import DocumentId
 from amsync.metrics import Metrics
 from amsync.protocol.access import Grant, Share, grant_of
@@ -78,10 +79,7 @@ class _Place:
 
 
 class AccessPolicy:
-    """Decides on (peer, document); see the module's text.
-
-    `peer_id` is what the client calls itself: no proof of who it is.
-    """
+    """Decides on (caller, document); see the module's text."""
 
     def __init__(
         self,
@@ -104,23 +102,23 @@ class AccessPolicy:
         self.is_constant = isinstance(share, Share)
         self.may_announce = share is Share.ANNOUNCE or not isinstance(share, Share)
 
-    def decide(self, peer_id: str, document_id: DocumentId) -> Grant | None:
+    def decide(self, caller: Caller, document_id: DocumentId) -> Grant | None:
         """What is known now, or None: then `ask`."""
         if self._constant is not None:
             return self._constant
-        grant = self._remembered.get((peer_id, document_id))
+        grant = self._remembered.get((caller.key, document_id))
         return grant if grant is not None and grant.expires_at > self._clock() else None
 
-    async def ask(self, peer_id: str, document_ids: Sequence[DocumentId]) -> list[Grant]:
+    async def ask(self, caller: Caller, document_ids: Sequence[DocumentId]) -> list[Grant]:
         """Decide on documents, in order; never raises but when cancelled."""
-        place = self._of_peers.setdefault(peer_id, _Place())
+        place = self._of_peers.setdefault(caller.key, _Place())
         place.users += 1
         try:
-            return await asyncio.gather(*(self._ask(place, peer_id, d) for d in document_ids))
+            return await asyncio.gather(*(self._ask(place, caller, d) for d in document_ids))
         finally:
             place.users -= 1
             if place.users == 0:
-                self._of_peers.pop(peer_id, None)
+                self._of_peers.pop(caller.key, None)
 
     def refresh(self) -> None:
         """Forget every remembered decision, also those that are being made."""
@@ -131,28 +129,28 @@ class AccessPolicy:
         """Let go of the threads; one whose callable hangs ends with the process."""
         self._threads.close()
 
-    async def _ask(self, place: _Place, peer_id: str, document_id: DocumentId) -> Grant:
+    async def _ask(self, place: _Place, caller: Caller, document_id: DocumentId) -> Grant:
         async with place.turn, self._places:
             while True:
-                known = self.decide(peer_id, document_id)
+                known = self.decide(caller, document_id)
                 if known is not None:
                     return known
                 generation = self._generation
-                share = await self._call(peer_id, document_id)
+                share = await self._call(caller, document_id)
                 if generation == self._generation:
                     break  # else it may have answered by what is no longer true
         grant = grant_of(share, expires_at=self._clock() + self._lifetime)
-        self._remembered[peer_id, document_id] = grant
+        self._remembered[caller.key, document_id] = grant
         while len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
         return grant
 
-    async def _call(self, peer_id: str, document_id: DocumentId) -> Share:
-        arguments: tuple[Any, ...] = (peer_id, document_id)
+    async def _call(self, caller: Caller, document_id: DocumentId) -> Share:
+        arguments: tuple[Any, ...] = (caller.peer_id, document_id)
         share = self._share
         assert not isinstance(share, Share)
         if _takes_identity(share):
-            arguments = (*arguments, None)
+            arguments = (*arguments, caller.identity)
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._answer(share, arguments)

@@ -13,8 +13,9 @@ dropped from a quarter of it on.
 """
 
 import asyncio
+import enum
 import time
-from typing import Protocol, cast
+from typing import Final, Literal, Protocol, cast
 
 from websockets.exceptions import InvalidState
 from websockets.frames import BINARY, CONT, TEXT, Frame
@@ -28,15 +29,26 @@ try:
 except ImportError:  # a wheel without compiled parts
     from websockets.utils import apply_mask
 
+from amsync.gateway.caller import Proof
 from amsync.gateway.effects import CloseReason
 from amsync.gateway.frames import Parser, frame_head, silent
 from amsync.gateway.limits import Limits
 from amsync.gateway.session import PeerSession
+from amsync.gateway.tokens import select_subprotocol
 
 JOIN_BYTES = 128 * 1024
 JOINED_LARGE_BODY_BYTES = 64 * 1024
 CLOSE_SECONDS = 5.0
 PING = b"\x89\x00"
+
+
+class _Later(enum.Enum):
+    LATER = 1
+
+
+Later = Literal[_Later.LATER]
+LATER: Final = _Later.LATER
+"""A request is answered by `ClientConnection.settle`; until then the socket is not read."""
 
 
 class ConnectionHost(Protocol):
@@ -47,7 +59,7 @@ class ConnectionHost(Protocol):
     def connected(self, connection: "ClientConnection") -> None:
         """A TCP connection (TLS done) has come in."""
 
-    def answer(self, connection: "ClientConnection", request: Request) -> Response | None:
+    def answer(self, connection: "ClientConnection", request: Request) -> Response | Later | None:
         """Answer a plain HTTP request, or refuse an upgrade; None accepts the upgrade."""
 
     def upgraded(self, connection: "ClientConnection") -> PeerSession:
@@ -67,13 +79,19 @@ class ConnectionHost(Protocol):
 
 
 class ClientConnection(asyncio.Protocol):
-    """One client's socket; see the module's text."""
+    """One client's socket; see the module's text.
+
+    Attributes:
+        address: The client's; the socket's own until a trusted proxy has named another.
+        counted_address: Under what bounds per address count it; "" if they don't (yet).
+        proof: What its token has proved; None without authentication.
+    """
 
     __slots__ = (
+        "_came_alone",
         "_closing",
         "_handshake",
         "_host",
-        "_is_first",
         "_largest_unsent",
         "_limits",
         "_loop",
@@ -82,15 +100,18 @@ class ClientConnection(asyncio.Protocol):
         "_out_bytes",
         "_parser",
         "_paused",
+        "_postponed",
         "_sent_bytes",
         "_taken_bytes",
         "_transport",
         "address",
         "close_reason",
         "connected_at",
+        "counted_address",
         "heard_at",
         "number",
         "pinged_at",
+        "proof",
         "session",
         "uncredited_bytes",
     )
@@ -98,7 +119,8 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, host: ConnectionHost, number: int) -> None:
         self.number = number
         self.session: PeerSession | None = None
-        self.address = ""
+        self.address = self.counted_address = ""
+        self.proof: Proof | None = None
         self.heard_at = 0.0
         self.pinged_at = 0.0
         self.connected_at = 0.0
@@ -107,8 +129,11 @@ class ClientConnection(asyncio.Protocol):
         self._host = host
         self._limits = host.limits
         self._max_bytes = JOIN_BYTES
-        self._handshake: ServerProtocol | None = ServerProtocol(max_size=JOIN_BYTES, logger=silent)
-        self._is_first = True
+        self._handshake: ServerProtocol | None = ServerProtocol(
+            max_size=JOIN_BYTES, logger=silent, select_subprotocol=select_subprotocol
+        )
+        self._postponed: list[Frame] | None = None
+        self._came_alone: bool | None = None
         self._parser: Parser | None = None
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -206,11 +231,13 @@ class ClientConnection(asyncio.Protocol):
     def _shake_hands(self, data: bytes) -> None:
         assert self._handshake is not None
         # Only then it is certain that nothing but the request has gone into the library.
-        alone = self._is_first and data.find(b"\r\n\r\n") == len(data) - 4
-        self._is_first = False
+        self._came_alone = self._came_alone is None and data.find(b"\r\n\r\n") == len(data) - 4
         self._handshake.receive_data(data)
         self._process(self._handshake)
-        if alone and self.session is not None and not self._closing:
+        self._let_go_of_handshake()
+
+    def _let_go_of_handshake(self) -> None:
+        if self._came_alone and self.session is not None and not self._closing:
             self._handshake = None
 
     def _process(self, websocket: WebSocket) -> None:
@@ -218,7 +245,12 @@ class ClientConnection(asyncio.Protocol):
             if isinstance(event, Request):
                 self._request(event)
             elif isinstance(event, Frame):
-                self._frame(event)
+                if self._postponed is None:
+                    self._frame(event)
+                else:
+                    self._postponed.append(event)
+        if self._postponed is not None:
+            return
         handshake = self._handshake
         if handshake is not None and handshake.handshake_exc is not None and self.session is None:
             self._bad_request()
@@ -226,8 +258,34 @@ class ClientConnection(asyncio.Protocol):
 
     def _request(self, request: Request) -> None:
         assert self._handshake is not None
-        early = self._handshake.data_to_send()  # pongs for what came together with the request
         response = self._host.answer(self, request)
+        if response is LATER:
+            self._postponed = []
+            self.throttle(pause=True)
+        else:
+            self._respond(request, response)
+
+    def settle(self, request: Request, response: Response | None) -> None:
+        """Answer a request for which the host said LATER, as by `answer`."""
+        frames, self._postponed = self._postponed, None
+        handshake = self._handshake
+        if self.is_gone or handshake is None or frames is None:
+            return
+        self._respond(request, response)
+        for frame in frames:
+            self._frame(frame)
+        self._write_control(handshake)
+        self._let_go_of_handshake()
+        self.throttle(pause=False)
+
+    @property
+    def is_gone(self) -> bool:
+        """The socket is closed, or about to be."""
+        return self._transport is None or self._closing
+
+    def _respond(self, request: Request, response: Response | None) -> None:
+        assert self._handshake is not None
+        early = self._handshake.data_to_send()  # pongs for what came together with the request
         if response is None:
             response = self._handshake.accept(request)
         self._handshake.send_response(response)

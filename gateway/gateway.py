@@ -12,16 +12,17 @@ import logging
 import random
 import ssl
 import time
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
-from http import HTTPStatus
+from typing import Any
 
 from websockets.http11 import Request, Response
 
+from amsync.auth import Authenticator
 from amsync.bus import Bus, Position
 from amsync.gateway.access import AccessPolicy
-from amsync.gateway.connection import ClientConnection
+from amsync.gateway.admission import Admission, AdmissionOptions
+from amsync.gateway.connection import ClientConnection, Later
 from amsync.gateway.effects import (
     Ask,
     CloseReason,
@@ -31,8 +32,7 @@ from amsync.gateway.effects import (
     Joined,
     Send,
 )
-from amsync.gateway.http import is_own_origin, page, refuse_request, response
-from amsync.gateway.limits import Creations, Limits
+from amsync.gateway.limits import Limits
 from amsync.gateway.outbound import MESSAGE_TYPES, encode, is_droppable
 from amsync.gateway.router import Router
 from amsync.gateway.session import PeerSession, SessionSettings
@@ -56,8 +56,6 @@ log = logging.getLogger("amsync.gateway")
 
 TICK_SECONDS = 1.0
 GOODBYE_SECONDS = 2.0
-SPARE_CONNECTIONS = 20
-"""Sockets above a bound that still get an HTTP answer that says why they are refused."""
 PING_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
 
@@ -66,9 +64,7 @@ SILENCE_SECONDS = 30.0
 class GatewayOptions:
     """Where a gateway listens and whom it is to its clients.
 
-    `check_origin`: refuse upgrades from web pages of other hosts (on loopback without
-    authentication any web page could otherwise read and write every document). `hands_over`:
-    shards change hands, as in a cluster. `trim_bytes`: see `Router`.
+    `hands_over`: shards change hands, as in a cluster. `trim_bytes`: see `Router`.
     """
 
     host: str
@@ -77,7 +73,7 @@ class GatewayOptions:
     storage_id: str | None
     shard_count: int
     limits: Limits
-    check_origin: bool
+    admission: AdmissionOptions
     prefix: str
     incarnation: str
     tls: ssl.SSLContext | None = None
@@ -95,14 +91,13 @@ class Gateway:
         policy: AccessPolicy,
         options: GatewayOptions,
         turns: Turns | None = None,
+        authenticator: Authenticator | None = None,
     ) -> None:
         self._turns = turns or Turns()
         self.limits = options.limits
         self._bus, self._metrics, self._policy, self._options = bus, metrics, policy, options
         self._connections: dict[int, ClientConnection] = {}
-        self._by_peer: dict[str, ClientConnection] = {}
-        self._per_address: Counter[str] = Counter()
-        self._creations: dict[str, Creations] = {}
+        self._by_peer: dict[tuple[str, str], ClientConnection] = {}
         self._next_number = 1
         self._held_bytes = 0
         self._all_paused = False
@@ -126,6 +121,14 @@ class Gateway:
             turns=self._turns,
             hand_over=self._hand_over if options.hands_over else None,
             trim_bytes=options.trim_bytes,
+        )
+        self._admission = Admission(
+            options.limits,
+            metrics,
+            options.admission,
+            authenticator,
+            refused_now=self._refused_now,
+            in_background=self._in_background,
         )
         self._settings = SessionSettings(
             server_peer_id=options.server_peer_id,
@@ -291,52 +294,25 @@ class Gateway:
     def connected(self, connection: ClientConnection) -> None:
         """A socket is there."""
         self._connections[connection.number] = connection
-        self._per_address[connection.address] += 1
-        most, most_of_address = (
-            self.limits.max_connections + SPARE_CONNECTIONS,
-            self.limits.max_connections_per_address + SPARE_CONNECTIONS,
-        )
-        if len(self._connections) > most or self._per_address[connection.address] > most_of_address:
+        if not self._admission.connected(connection):
             # So many that not even a refusal can be afforded: each holds a file descriptor.
             self._metrics.handshakes.inc("cut")
             connection.abort("too_many_connections")
 
-    def answer(self, connection: ClientConnection, request: Request) -> Response | None:
+    def answer(self, connection: ClientConnection, request: Request) -> Response | Later | None:
         """Refuse cheaply what must not come in; None lets the upgrade go on."""
-        upgrades, origins = (request.headers.get_all(name) for name in ("Upgrade", "Origin"))
-        if request.method not in ("GET", "HEAD") or len(upgrades) > 1 or len(origins) > 1:
-            return refuse_request(request)
-        if not upgrades or "websocket" not in upgrades[0].lower():
-            return page(request)
-        reason, status = self._refusal(connection, origins[0] if origins else None)
-        if status is None:
-            return None
-        self._metrics.handshakes.inc(reason)
-        return response(status, f"{reason.replace('_', ' ')}\n")
+        return self._admission.answer(connection, request)
 
-    def _refusal(
-        self, connection: ClientConnection, origin: str | None
-    ) -> tuple[str, HTTPStatus | None]:
+    def _refused_now(self) -> str:
         if self._draining:
-            return "draining", HTTPStatus.SERVICE_UNAVAILABLE
-        if self._bus_is_away:
-            return "bus_away", HTTPStatus.SERVICE_UNAVAILABLE
-        if self._options.check_origin and not is_own_origin(origin):
-            return "foreign_origin", HTTPStatus.FORBIDDEN
-        if len(self._connections) > self.limits.max_connections:
-            return "too_many_connections", HTTPStatus.SERVICE_UNAVAILABLE
-        if self._per_address[connection.address] > self.limits.max_connections_per_address:
-            return "too_many_connections_of_address", HTTPStatus.TOO_MANY_REQUESTS
-        return "", None
+            return "draining"
+        return "bus_away" if self._bus_is_away else ""
 
     def upgraded(self, connection: ClientConnection) -> PeerSession:
         """Make the session of a new WebSocket."""
         self._metrics.handshakes.inc("accepted")
-        creations = self._creations.get(connection.address)
-        if creations is None:
-            creations = Creations(self.limits.creations_per_minute)
-            self._creations[connection.address] = creations
-        return PeerSession(connection.number, self._settings, creations)
+        creations = self._admission.creations_of(connection)
+        return PeerSession(connection.number, self._settings, creations, connection.proof)
 
     def received(self, connection: ClientConnection, data: bytes) -> None:
         """Take a message from a client."""
@@ -377,17 +353,16 @@ class Gateway:
         """Forget a socket, and tell the shards."""
         self._connections.pop(connection.number, None)
         self._one_ended.set()
-        self._per_address[connection.address] -= 1
-        if self._per_address[connection.address] <= 0:
-            del self._per_address[connection.address]
+        self._admission.ended(connection)
         self._metrics.closes.inc(reason)
         session = connection.session
         if session is None:
             return
         if session.peer_id is not None:
             self._metrics.connections.dec()
-            if self._by_peer.get(session.peer_id) is connection:
-                del self._by_peer[session.peer_id]
+            who = (session.caller.identity_key, session.peer_id)
+            if self._by_peer.get(who) is connection:
+                del self._by_peer[who]
         session.disconnected()
         self._carry_out(connection)
 
@@ -408,10 +383,9 @@ class Gateway:
                 case Send():
                     self._send(connection, session, effect)
                 case Ask():
-                    assert self._asks is not None
-                    self._asks.create_task(self._ask(connection, effect.documents))
+                    self._in_background(self._ask(connection, effect.documents))
                 case Joined():
-                    self._joined(connection, effect.peer_id)
+                    self._joined(connection, (session.caller.identity_key, effect.peer_id))
                 case CloseSocket():
                     self._metrics.refusals.inc(effect.reason.label)
                     connection.close(effect.reason)
@@ -425,11 +399,16 @@ class Gateway:
         else:
             self._metrics.count("unsent", effect.kind)
 
-    def _joined(self, connection: ClientConnection, peer_id: str) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        assert self._asks is not None
+        self._asks.create_task(work)
+
+    def _joined(self, connection: ClientConnection, who: tuple[str, str]) -> None:
+        """`who`: identity and peer id. Somebody else's peer id takes nothing from its owner."""
         self._metrics.connections.inc()
         connection.allow_large_messages()
-        older = self._by_peer.get(peer_id)
-        self._by_peer[peer_id] = connection
+        older = self._by_peer.get(who)
+        self._by_peer[who] = connection
         if older is not None and older is not connection:
             self._close(older, CloseReason.REPLACED)
 
@@ -443,7 +422,7 @@ class Gateway:
     async def _ask(self, connection: ClientConnection, documents: tuple[DocumentId, ...]) -> None:
         session = connection.session
         assert session is not None
-        grants = await self._policy.ask(session.peer_id or "", documents)
+        grants = await self._policy.ask(session.caller, documents)
         try:
             for document_id, grant in zip(documents, grants, strict=True):
                 session.decided(document_id, grant, self._now())
@@ -561,9 +540,7 @@ class Gateway:
                 self._router.nudge(now)
             for connection in list(self._connections.values()):
                 self._look_after(connection, now)
-            for address in [a for a in self._creations if a not in self._per_address]:
-                if self._creations[address].is_full(now):
-                    del self._creations[address]
+            self._admission.prune()
 
     def _look_after(self, connection: ClientConnection, now: float) -> None:
         session = connection.session
@@ -574,6 +551,10 @@ class Gateway:
                 else:
                     session.close(CloseReason.HANDSHAKE_TIMEOUT)
                     self._carry_out(connection)
+            return
+        if connection.proof is not None and now >= connection.proof.ends_at:
+            self._metrics.refusals.inc(CloseReason.TOKEN_ENDED.label)
+            self._close(connection, CloseReason.TOKEN_ENDED)
             return
         if not self._policy.is_constant:
             session.recheck(now)

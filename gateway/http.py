@@ -1,6 +1,7 @@
 """What is answered to HTTP requests before, or instead of, an upgrade."""
 
 import ipaddress
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -29,10 +30,10 @@ def is_own_origin(origin: str | None) -> bool:
         return False
 
 
-def response(status: HTTPStatus, text: str) -> Response:
+def response(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:
     """A line of text, after which the connection is closed."""
     body = text.encode()
-    headers = Headers(
+    all_headers = Headers(
         [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(body))),
@@ -40,17 +41,27 @@ def response(status: HTTPStatus, text: str) -> Response:
         ]
     )
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return Response(status.value, status.phrase, headers, body)
+        all_headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    for name, value in (headers or {}).items():
+        if name in all_headers:
+            del all_headers[name]
+        all_headers[name] = value
+    return Response(status.value, status.phrase, all_headers, body)
 
 
-def refuse_request(request: Request) -> Response:
-    """Answer a method that we don't have, or a header that must not be repeated."""
-    if request.method in ("GET", "HEAD"):
-        return response(HTTPStatus.BAD_REQUEST, "Repeated header\n")
-    refused = response(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed\n")
-    refused.headers["Allow"] = "GET, HEAD"
-    return refused
+def refusal(status: HTTPStatus, reason: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Refuse with a fixed reason, as the metrics name it."""
+    return response(status, f"{reason.replace('_', ' ')}\n", headers)
+
+
+def bad_method() -> Response:
+    """Answer a method that we don't have."""
+    return response(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed\n", {"Allow": "GET, HEAD"})
+
+
+def repeated_header() -> Response:
+    """Answer a request that has a header twice which must not be repeated."""
+    return response(HTTPStatus.BAD_REQUEST, "Repeated header\n")
 
 
 def page(request: Request) -> Response:
@@ -61,4 +72,25 @@ def page(request: Request) -> Response:
     found = response(HTTPStatus.OK, text)
     if request.method == "HEAD":
         found.body = b""
+    return found
+
+
+def preflight() -> Response:
+    """Let a web page ask `GET /` with its token: it can't read the status of a refused upgrade."""
+    headers = {
+        "Access-Control-Allow-Methods": "GET",
+        "Access-Control-Allow-Headers": "Authorization",
+        "Access-Control-Max-Age": "600",
+    }
+    found = response(HTTPStatus.NO_CONTENT, "", headers)
+    del found.headers["Content-Type"]
+    del found.headers["Content-Length"]
+    return found
+
+
+def let_read(found: Response, origin: str | None) -> Response:
+    """Let the web page of an allowed origin read an answer."""
+    if origin is not None:
+        found.headers["Access-Control-Allow-Origin"] = origin
+        found.headers["Vary"] = "Origin"
     return found

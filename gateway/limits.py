@@ -45,6 +45,15 @@ class Limits:
     max_connections_per_address: int = _limit(
         50_000, 50, "sockets per client address; more get HTTP 429"
     )
+    max_connections_per_identity: int = _limit(
+        1_000, 1_000, "sockets per identity of a token; more get HTTP 429"
+    )
+    handshakes_per_minute_per_address: int = _limit(
+        6_000, 600, "upgrades per client address; more get HTTP 429; 0: no bound", least=0
+    )
+    failures_per_minute_per_address: int = _limit(
+        60, 60, "refused handshakes per client address; then HTTP 429; 0: no bound", least=0
+    )
     max_documents_per_connection: int = _limit(
         10_000, 1_000, "documents a connection may name; more get doc-unavailable"
     )
@@ -78,35 +87,3 @@ def table(limits: Limits) -> str:
         shown = f"{value:,}" if isinstance(value, int) else f"{value:g}"
         lines.append(f"  {each.name:30} {shown:>13}  {each.metadata['text']}")
     return "\n".join(lines)
-
-
-class Creations:
-    """How many documents may still be created; the same object for a whole client address."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._tokens = float(per_minute)
-        self._at: float | None = None
-
-    def take(self, now: float) -> bool:
-        """Reserve one creation; False if there is none left."""
-        if self._per_minute == 0:
-            return True
-        elapsed = 0.0 if self._at is None else now - self._at
-        self._at = now
-        self._tokens = min(self._per_minute, self._tokens + elapsed * self._per_minute / 60)
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-    def is_full(self, now: float) -> bool:
-        """Nothing is spent: forgetting this object would change nothing."""
-        if self._at is None or self._per_minute == 0:
-            return True
-        refilled = self._tokens + (now - self._at) * self._per_minute / 60
-        return refilled >= self._per_minute
-
-    def give_back(self) -> None:
-        """The reserved creation did not happen."""
-        self._tokens = min(self._per_minute, self._tokens + 1)

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from amsync.errors import InvalidDocumentId, RemoteProtocolError
+from amsync.gateway.buckets import Bucket
+from amsync.gateway.caller import Caller, Proof, caller
 from amsync.gateway.effects import (
     Ask,
     CloseReason,
@@ -29,7 +31,7 @@ from amsync.gateway.effects import (
     Joined,
     Send,
 )
-from amsync.gateway.limits import Creations, Limits
+from amsync.gateway.limits import Limits
 from amsync.gateway.opened import Known, OpenDocument, canonical
 from amsync.gateway.outbound import encode
 from amsync.gateway.shortcuts import Shortcuts
@@ -89,7 +91,7 @@ class SessionSettings:
     storage_id: str | None
     shard_count: int
     limits: Limits
-    decide: Callable[[str, DocumentId], Grant | None]
+    decide: Callable[[Caller, DocumentId], Grant | None]
     may_announce: bool
 
 
@@ -104,7 +106,8 @@ class PeerSession:
 
     Args:
         connection: Number of this connection, unique within the gateway's incarnation.
-        creations: Shared by the connections of one client address.
+        creations: Shared by the connections of one client address, or identity.
+        proof: What the client's token has proved; None without authentication.
     """
 
     __slots__ = (
@@ -114,21 +117,31 @@ class PeerSession:
         "_effects",
         "_last_broadcast",
         "_offers",
+        "_proof",
         "_settings",
         "_shards",
         "_shortcuts",
         "_state",
         "_storage_id",
         "_subscriptions",
+        "caller",
         "connection",
         "peer_id",
         "queued_bytes",
         "target_suffix",
     )
 
-    def __init__(self, connection: int, settings: SessionSettings, creations: Creations) -> None:
+    def __init__(
+        self,
+        connection: int,
+        settings: SessionSettings,
+        creations: Bucket,
+        proof: Proof | None = None,
+    ) -> None:
         self.connection = connection
         self.peer_id: str | None = None
+        self.caller = Caller("", None, "")
+        self._proof = proof
         self.target_suffix = b""
         self.queued_bytes = 0
         self._settings = settings
@@ -321,7 +334,7 @@ class PeerSession:
         for document_id in map(DocumentId, offer.documents):
             if document_id in self._documents or not self._has_room():
                 continue
-            grant = self._settings.decide(self.peer_id or "", document_id)
+            grant = self._settings.decide(self.caller, document_id)
             if grant is None:
                 pending.add(document_id)
                 unknown.append(document_id)
@@ -343,6 +356,7 @@ class PeerSession:
             self._close(CloseReason.VERSION)
             return
         self.peer_id = message.sender_id
+        self.caller = caller(message.sender_id, self._proof)
         if not message.is_ephemeral:
             self._storage_id = message.storage_id
         self._state = _State.OPEN
@@ -465,7 +479,7 @@ class PeerSession:
                 self._count("too_many_documents")
                 self._refuse(message, spelling)
                 return None
-            grant = self._settings.decide(self.peer_id or "", document_id)
+            grant = self._settings.decide(self.caller, document_id)
             shard = shard_of(document_id, self._settings.shard_count)
             self._documents[document_id] = OpenDocument(spelling, shard, grant)
         self._canonical[spelling] = document_id

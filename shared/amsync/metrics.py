@@ -163,6 +163,10 @@ class Metrics:
         self.take_over_seconds = histogram(
             "take_over_seconds", "Time from a lease until its shards are read from the bus."
         )
+        self.tls_reloads = counter("tls_reloads", "Changed certificate files, by result.", "result")
+        self.tls_expires = gauge(
+            "tls_certificate_expires_timestamp_seconds", "When the certificate in use ends."
+        )
         self.bus_connected = gauge("bus_connected", "1 while the bus can be reached.")
         self.loop_lag_seconds = gauge("loop_lag_seconds", "How late the last one-second tick was.")
 

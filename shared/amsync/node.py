@@ -22,10 +22,8 @@ from amsync.errors import (
     InvalidDocument,
     ServerClosed,
 )
-from amsync.gateway.access import AccessPolicy, parse_share
-from amsync.gateway.gateway import Gateway, GatewayOptions
-from amsync.gateway.http import is_loopback
-from amsync.gateway.limits import default_limits
+from amsync.front import Front
+from amsync.gateway.gateway import Gateway
 from amsync.ids import DocumentId, generate_document_id, parse_document_id, shard_of
 from amsync.metrics import Metrics
 from amsync.options import NodeOptions
@@ -71,13 +69,12 @@ class Node(Life):
         self.metrics.build.info({"version": __version__, "automerge": AUTOMERGE_VERSION})
         self.port = self.admin_port = 0
         self.store: Store | None = None
-        strangers = not is_loopback(options.host)
-        self.limits = options.limits or default_limits(strangers=strangers)
+        self.limits = options.limits_in_force()
         self._worker: Worker | None = None
         self._gateway: Gateway | None = None
         self._admin: AdminServer | None = None
         self._bus: MemoryBus | None = None
-        self._policy: AccessPolicy | None = None
+        self._front: Front | None = None
 
     # -- life
 
@@ -87,14 +84,13 @@ class Node(Life):
         Raises:
             ConfigError, VolumeError, OSError: Nothing is left open.
         """
-        tls = self.options.tls.server_context() if self.options.tls is not None else None
+        self._front = Front(self.options, self.metrics)
         self.store = await self._open_store()
         try:
             volume = self.store.volume
             incarnation = uuid.uuid4().hex
             self._bus = MemoryBus()
             turns = Turns()
-            self._policy = AccessPolicy(parse_share(self.options.share), self.metrics)
             worker_options = replace(self.options.worker, auto_create=self.options.auto_create_docs)
             self._worker = Worker(
                 self._bus,
@@ -108,25 +104,16 @@ class Node(Life):
             )
             for shard, epoch in (await asyncio.to_thread(_claim_shards, self.store)).items():
                 self._worker.open_shard(shard, epoch)
-            self._gateway = Gateway(
+            self._gateway = await self._front.open(
                 self._bus,
-                self.metrics,
-                self._policy,
-                GatewayOptions(
-                    host=self.options.host,
-                    port=self.options.port,
-                    server_peer_id=volume.peer_id,
-                    storage_id=volume.storage_id,
-                    shard_count=volume.shard_count,
-                    limits=self.limits,
-                    check_origin=is_loopback(self.options.host),
-                    prefix=PREFIX,
-                    incarnation=incarnation,
-                    tls=tls,
-                ),
-                turns,
+                server_peer_id=volume.peer_id,
+                storage_id=volume.storage_id,
+                shard_count=volume.shard_count,
+                prefix=PREFIX,
+                incarnation=incarnation,
+                turns=turns,
             )
-            self._begin("server", self._worker.run, self._gateway.run)
+            self._begin("server", self._worker.run, self._gateway.run, self._front.run)
             await asyncio.sleep(0)
             self.port = await self._gateway.listen()
             if self.options.admin_port is not None:
@@ -160,13 +147,13 @@ class Node(Life):
             except TimeoutError:
                 self.left_behind = True
                 log.error("not everything could be committed before the end; closing all the same")
-        if self._gateway is not None:
-            await self._gateway.abandon()
+        if self._front is not None:
+            await self._front.close()
         await self._end()
         if self._admin is not None:
             await self._admin.stop()
-        if self._policy is not None:
-            self._policy.close()
+        if self._front is not None:
+            await self._front.release()
         if self._bus is not None:
             await self._bus.close()
         if self._worker is not None:

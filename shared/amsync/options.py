@@ -5,13 +5,16 @@ everywhere. Each `check` raises ConfigError: which option, what was found, what 
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from amsync.auth import AuthConfig
 from amsync.errors import ConfigError
 from amsync.gateway.access import ShareCallable, parse_share
+from amsync.gateway.admission import AdmissionOptions, parse_origins
 from amsync.gateway.http import is_loopback
-from amsync.gateway.limits import Limits
+from amsync.gateway.limits import Limits, default_limits
+from amsync.gateway.proxies import parse_networks
 from amsync.protocol.access import Share
 from amsync.storage.volume import MAX_SHARD_COUNT
 from amsync.tls import TLSConfig
@@ -53,7 +56,14 @@ class ProcessOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ListenOptions(ProcessOptions):
-    """Where clients come in, and what they may. `limits` None: the bind address's defaults."""
+    """Where clients come in, and what they may.
+
+    Attributes:
+        limits: None: stricter ones where strangers come in, see `default_limits`.
+        allowed_origins: Web pages that may connect; None: on loopback without authentication
+            those of this machine, else all.
+        trusted_proxies: Networks whose X-Forwarded headers are believed.
+    """
 
     port: int = 0
     host: str = "127.0.0.1"
@@ -62,6 +72,8 @@ class ListenOptions(ProcessOptions):
     allow_anonymous: bool = False
     limits: Limits | None = None
     auth: AuthConfig | None = None
+    allowed_origins: Sequence[str] | None = None
+    trusted_proxies: Sequence[str] = ()
 
     def check(self) -> None:
         """Refuse what can't work or isn't safe. Raises ConfigError."""
@@ -73,17 +85,47 @@ class ListenOptions(ProcessOptions):
             raise ConfigError(f"limits={self.limits!r} is not allowed; give amsync.Limits or None")
         if self.tls is not None and not isinstance(self.tls, TLSConfig):
             raise ConfigError(f"tls={self.tls!r} is not allowed; give an amsync.TLSConfig or None")
-        if self.auth is not None and not isinstance(self.auth, AuthConfig):
-            raise ConfigError(
-                f"auth={self.auth!r} is not allowed; give an amsync.AuthConfig or None"
-            )
-        if not is_loopback(self.host) and not self.allow_anonymous:
+        if self.auth is not None:
+            self._check_auth(self.auth)
+        elif not is_loopback(self.host) and not self.allow_anonymous:
             raise ConfigError(
                 f"host={self.host!r} is reachable from other machines and there is no"
-                " authentication; pass allow_anonymous=True (--allow-anonymous) if everybody who"
-                " reaches it may read and write, or listen on 127.0.0.1"
+                " authentication; configure it (auth, --auth-client-id), or pass"
+                " allow_anonymous=True (--allow-anonymous) if everybody who reaches it may read"
+                " and write, or listen on 127.0.0.1"
             )
         parse_share(self.share)
+        parse_networks(self.trusted_proxies)
+        parse_origins(self.allowed_origins)
+
+    def _check_auth(self, auth: object) -> None:
+        if not isinstance(auth, AuthConfig):
+            raise ConfigError(f"auth={auth!r} is not allowed; give an amsync.AuthConfig or None")
+        if self.allow_anonymous:
+            raise ConfigError(
+                "auth and allow_anonymous (--allow-anonymous) exclude each other: nobody comes in"
+                " without a token; leave one of them out"
+            )
+        if self.tls is None and not self.trusted_proxies:
+            raise ConfigError(
+                "auth needs TLS, or tokens could be read on their way; give a certificate (tls,"
+                " --tls-cert and --tls-key), or the networks of the proxies that end TLS"
+                " (trusted_proxies, --trusted-proxies)"
+            )
+
+    def limits_in_force(self) -> Limits:
+        """The limits that were asked for, or the defaults of this way to listen."""
+        strangers = not is_loopback(self.host) and self.auth is None
+        return self.limits or default_limits(strangers=strangers)
+
+    def admission(self) -> AdmissionOptions:
+        """Whom to let in."""
+        return AdmissionOptions(
+            allowed_origins=parse_origins(self.allowed_origins),
+            own_origins_only=is_loopback(self.host) and self.auth is None,
+            trusted_proxies=parse_networks(self.trusted_proxies),
+            has_tls=self.tls is not None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

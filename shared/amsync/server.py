@@ -8,11 +8,12 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from amsync.errors import ConfigError, ServerClosed
+from amsync.auth import AuthConfig
+from amsync.errors import ServerClosed
 from amsync.gateway.access import ShareCallable
 from amsync.gateway.limits import Limits
 from amsync.ids import DocumentId, generate_document_id
@@ -40,7 +41,7 @@ class Server:
 
     Args:
         port: 0 takes a free one; `url` tells which.
-        host: An address beyond loopback needs `allow_anonymous`, as there is no authentication.
+        host: An address beyond loopback needs `auth` or `allow_anonymous`.
         data_dir: Made if missing. automerge-repo folders and `<id>.automerge` files in it are
             taken in. One server at a time.
         auto_create_docs: A request for an unknown document creates it.
@@ -48,7 +49,8 @@ class Server:
             `amsync.EPHEMERAL`: none is told to clients.
         tls: Certificate and key; the URL is then wss://.
         admin_port: Port for /healthz, /readyz and /metrics; 0 takes a free one, None has none.
-        auth: Not built yet; anything but None raises.
+        auth: Whose tokens let clients in (see `AuthConfig`); needs `tls` or `trusted_proxies`.
+            None: no authentication.
         share: Share.ALLOW (or None), Share.ANNOUNCE (True), Share.DENY (False), or a callable
             (client_id, document_id) or (client_id, document_id, identity), plain or async, that
             returns one of them. `client_id` is what the client calls itself, no proof.
@@ -56,6 +58,10 @@ class Server:
         limits: Bounds; the default is stricter beyond loopback, see `amsync serve --help`.
         admin_host: Where the admin port listens.
         drain_seconds: Over how long `close` spreads the closing of sockets.
+        allowed_origins: Web pages that may connect, as "https://app.example.org"; None: on
+            loopback without `auth` those of this machine, else all.
+        trusted_proxies: Networks of the proxies that end TLS, as "10.0.0.0/8"; from them alone
+            X-Forwarded-For and X-Forwarded-Proto are believed.
 
     Raises:
         ConfigError: An argument is not allowed.
@@ -70,19 +76,16 @@ class Server:
         storage_id: str | Ephemeral | None = None,
         tls: TLSConfig | None = None,
         admin_port: int | None = None,
-        auth: None = None,
+        auth: AuthConfig | None = None,
         share: Share | bool | ShareCallable | None = Share.ALLOW,
         *,
         allow_anonymous: bool = False,
         limits: Limits | None = None,
         admin_host: str = "127.0.0.1",
         drain_seconds: float = 0.0,
+        allowed_origins: Sequence[str] | None = None,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
-        if auth is not None:
-            raise ConfigError(
-                f"auth={type(auth).__name__} is not supported yet; leave it out and keep the"
-                " server on loopback or behind a proxy that authenticates"
-            )
         self._options = NodeOptions(
             port=port,
             host=host,
@@ -96,6 +99,9 @@ class Server:
             allow_anonymous=allow_anonymous,
             limits=limits,
             drain_seconds=drain_seconds,
+            auth=auth,
+            allowed_origins=allowed_origins,
+            trusted_proxies=trusted_proxies,
         )
         self._node = Node(self._options)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -1,11 +1,13 @@
 """TLS for the server's own socket, and self-signed certificates for trying it."""
 
+import asyncio
 import datetime
 import ipaddress
+import logging
 import os
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from amsync.errors import ConfigError
+
+log = logging.getLogger("amsync")
+
+LOOK_SECONDS = 10.0
+"""How often certificate files are looked at."""
 
 _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -50,6 +57,15 @@ class TLSConfig:
             )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = version
+        self.load_into(context)
+        return context
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Give a context this certificate and key, for its handshakes from now on.
+
+        Raises:
+            ConfigError: The files can't be read, or are no matching pair.
+        """
         with tempfile.TemporaryDirectory(prefix="amsync-tls-") as directory:
             cert = _as_file("cert", self.cert, Path(directory) / "cert.pem")
             key = _as_file("key", self.key, Path(directory) / "key.pem")
@@ -61,7 +77,83 @@ class TLSConfig:
                     f"tls: certificate ({_shown(self.cert)}) and key ({_shown(self.key)}) can't be"
                     f" used: {error}; give a PEM certificate chain and its unencrypted key"
                 ) from error
-        return context
+
+    def expires_at(self) -> float:
+        """When the certificate is not valid any more, in seconds since 1970.
+
+        Raises:
+            ConfigError: It can't be read.
+        """
+        try:
+            pem = str(self.cert).encode() if _is_pem(self.cert) else Path(self.cert).read_bytes()
+            return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"tls cert={_shown(self.cert)} can't be read: {error}") from error
+
+    def stamp(self) -> tuple[tuple[int, int, int], ...]:
+        """Changes when a file is written or replaced. Raises OSError."""
+        found = [Path(each).stat() for each in (self.cert, self.key) if not _is_pem(each)]
+        return tuple((each.st_ino, each.st_size, each.st_mtime_ns) for each in found)
+
+
+class Certificates:
+    """The context of a listening socket, with a certificate that can be renewed under it.
+
+    Args:
+        reloaded: Called with "ok" or "failed" when files have changed.
+        expires: Called with `TLSConfig.expires_at` of what is in use.
+
+    Attributes:
+        context: For the listening socket; connections that are there keep what they have.
+
+    Raises:
+        ConfigError: The files can't be read, or are no matching pair.
+    """
+
+    def __init__(
+        self,
+        config: TLSConfig,
+        *,
+        reloaded: Callable[[str], None],
+        expires: Callable[[float], None],
+    ) -> None:
+        self._config = config
+        self._reloaded, self._expires = reloaded, expires
+        self._stamp = self._look_at_files()
+        self.context = config.server_context()
+        self._expires(config.expires_at())
+
+    async def run(self) -> None:
+        """Look at the files every ten seconds until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.to_thread(self.look)
+
+    def look(self) -> None:
+        """Take the certificate again if a file of it has changed; a bad one is left alone."""
+        stamp = self._look_at_files()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            # Tried first: a context with the certificate of one pair and the key of another
+            # could shake no hands. Files that are being replaced are looked at again.
+            self._config.server_context()
+            self._config.load_into(self.context)
+            self._expires(self._config.expires_at())
+        except ConfigError as error:
+            self._stamp = None
+            self._reloaded("failed")
+            log.error("a new certificate can't be used; the old one stays", extra={"error": error})
+        else:
+            self._reloaded("ok")
+            log.info("the certificate was taken anew")
+
+    def _look_at_files(self) -> object:
+        try:
+            return self._config.stamp()
+        except (OSError, TypeError):  # what is wrong is said by who loads it
+            return None
 
 
 def _is_pem(value: str | os.PathLike[str]) -> bool:

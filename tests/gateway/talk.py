@@ -4,8 +4,9 @@ from typing import Any
 
 import cbor2
 
+from amsync.gateway.buckets import Bucket
 from amsync.gateway.effects import Count, Forward, Send
-from amsync.gateway.limits import Creations, Limits
+from amsync.gateway.limits import Limits
 from amsync.gateway.outbound import MESSAGE_TYPES, encode, is_droppable
 from amsync.gateway.session import PeerSession, SessionSettings
 from amsync.ids import (
@@ -54,7 +55,7 @@ class Talk:
         joined: bool = True,
         announces: bool = False,
         storage_id: str | None = "server-storage",
-        creations: Creations | None = None,
+        creations: Bucket | None = None,
         **limits: int,
     ) -> None:
         self.grants: dict[DocumentId, Grant | None] = {}
@@ -68,7 +69,7 @@ class Talk:
             decide=lambda _peer, document: self.grants.get(document, self.grant),
             may_announce=announces,
         )
-        self.creations = creations or Creations(settings.limits.creations_per_minute)
+        self.creations = creations or Bucket(settings.limits.creations_per_minute)
         self.session = PeerSession(7, settings, self.creations)
         if joined:
             self.say("join", peerMetadata={"storageId": "client-storage"})

@@ -13,9 +13,12 @@ from amsync import Share
 from amsync.errors import ConfigError
 from amsync.gateway import access
 from amsync.gateway.access import AccessPolicy, parse_share
+from amsync.gateway.caller import caller
 from amsync.ids import DocumentId, generate_document_id
 from amsync.metrics import Metrics
 from amsync.protocol.access import Access, Grant, grant_of
+
+PEER, OTHER = caller("peer", None), caller("other", None)
 
 DOCUMENT = generate_document_id()
 
@@ -51,8 +54,8 @@ def run(
 
 def ask_once(share: Any, **options: Any) -> Grant:
     async def scenario(policy: AccessPolicy, _metrics: Metrics, _clock: Clock) -> Grant:
-        assert policy.decide("peer", DOCUMENT) is None
-        (grant,) = await policy.ask("peer", [DOCUMENT])
+        assert policy.decide(PEER, DOCUMENT) is None
+        (grant,) = await policy.ask(PEER, [DOCUMENT])
         return grant
 
     grant = run(share, scenario, **options)
@@ -83,9 +86,9 @@ def test_constants(given: Any, expected: Share) -> None:
 )
 def test_constants_are_decided_at_once(share: Share, rights: Access, announces: bool) -> None:
     async def scenario(policy: AccessPolicy, _metrics: Metrics, _clock: Clock) -> None:
-        grant = policy.decide("peer", DOCUMENT)
+        grant = policy.decide(PEER, DOCUMENT)
         assert grant == Grant(rights, announces)
-        assert await policy.ask("peer", [DOCUMENT]) == [grant]
+        assert await policy.ask(PEER, [DOCUMENT]) == [grant]
         assert policy.may_announce is announces
 
     run(share, scenario)
@@ -186,7 +189,7 @@ def test_plain_callable_runs_in_a_thread_and_holds_up_nobody() -> None:
         return Share.ALLOW
 
     async def scenario(policy: AccessPolicy, _metrics: Metrics, _clock: Clock) -> None:
-        asking = asyncio.ensure_future(policy.ask("peer", [DOCUMENT]))
+        asking = asyncio.ensure_future(policy.ask(PEER, [DOCUMENT]))
         for _ in range(1000):
             await asyncio.sleep(0.001)
             if threads:
@@ -268,7 +271,7 @@ def test_what_goes_wrong_refuses_and_is_counted(
     share: Any, label: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(policy: AccessPolicy, metrics: Metrics, _clock: Clock) -> None:
-        (grant,) = await policy.ask("peer", [DOCUMENT])
+        (grant,) = await policy.ask(PEER, [DOCUMENT])
         assert grant.access is Access.NONE
         assert refused(metrics, label) == 1
 
@@ -292,16 +295,16 @@ def test_decision_is_kept_for_its_lifetime_and_per_peer_and_document() -> None:
     async def scenario(policy: AccessPolicy, _metrics: Metrics, clock: Clock) -> None:
         other = generate_document_id()
         for _ in range(2):
-            await policy.ask("peer", [DOCUMENT, other])
-            await policy.ask("other", [DOCUMENT])
+            await policy.ask(PEER, [DOCUMENT, other])
+            await policy.ask(OTHER, [DOCUMENT])
         assert sorted(asked) == sorted([("peer", DOCUMENT), ("peer", other), ("other", DOCUMENT)])
-        assert policy.decide("peer", DOCUMENT) == Grant(Access.WRITE, expires_at=130.0)
+        assert policy.decide(PEER, DOCUMENT) == Grant(Access.WRITE, expires_at=130.0)
 
         clock.now = 129.9
-        assert policy.decide("peer", DOCUMENT) is not None
+        assert policy.decide(PEER, DOCUMENT) is not None
         clock.now = 130.0
-        assert policy.decide("peer", DOCUMENT) is None
-        (grant,) = await policy.ask("peer", [DOCUMENT])
+        assert policy.decide(PEER, DOCUMENT) is None
+        (grant,) = await policy.ask(PEER, [DOCUMENT])
         assert grant.expires_at == 160.0
         assert len(asked) == 4
 
@@ -317,7 +320,7 @@ def test_refusals_are_kept_too() -> None:
 
     async def scenario(policy: AccessPolicy, _metrics: Metrics, _clock: Clock) -> None:
         for _ in range(3):
-            await policy.ask("peer", [DOCUMENT])
+            await policy.ask(PEER, [DOCUMENT])
         assert len(asked) == 1
 
     run(share, scenario)
@@ -333,7 +336,7 @@ def test_refresh_drops_decisions_also_those_being_made() -> None:
         return Share.ALLOW
 
     async def scenario(policy: AccessPolicy, _metrics: Metrics, _clock: Clock) -> None:
-        asking = asyncio.ensure_future(policy.ask("peer", [DOCUMENT]))
+        asking = asyncio.ensure_future(policy.ask(PEER, [DOCUMENT]))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         policy.refresh()
@@ -342,10 +345,10 @@ def test_refresh_drops_decisions_also_those_being_made() -> None:
 
         # What was answered before the refresh is asked again at once.
         assert len(asked) == 2
-        assert policy.decide("peer", DOCUMENT) is not None
+        assert policy.decide(PEER, DOCUMENT) is not None
         policy.refresh()
-        assert policy.decide("peer", DOCUMENT) is None
-        await policy.ask("peer", [DOCUMENT])
+        assert policy.decide(PEER, DOCUMENT) is None
+        await policy.ask(PEER, [DOCUMENT])
         assert len(asked) == 3
 
     run(share, scenario)
@@ -367,7 +370,7 @@ def test_questions_at_once_are_bounded_and_answers_in_order(peers: int, bound: i
         return Share.DENY if documents.index(DocumentId(document_id)) % 2 else Share.ALLOW
 
     async def scenario(policy: AccessPolicy, _metrics: Metrics, _clock: Clock) -> None:
-        asked = (policy.ask(f"peer-{number}", documents) for number in range(peers))
+        asked = (policy.ask(caller(f"peer-{number}", None), documents) for number in range(peers))
         for grants in await asyncio.gather(*asked):
             assert [grant.access for grant in grants] == [Access.WRITE, Access.NONE] * 50
 
@@ -384,8 +387,8 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def scenario(policy: AccessPolicy, _metrics: Metrics, _clock: Clock) -> None:
         for document in documents:
-            await policy.ask("peer", [document])
-        known = [policy.decide("peer", document) is not None for document in documents]
+            await policy.ask(PEER, [document])
+        known = [policy.decide(PEER, document) is not None for document in documents]
         assert known == [False, False, True, True, True]
 
     run(share, scenario)
@@ -399,7 +402,7 @@ def test_hanging_callable_does_not_hold_up_the_end() -> None:
         return Share.ALLOW
 
     async def scenario(policy: AccessPolicy, _metrics: Metrics, _clock: Clock) -> None:
-        await policy.ask("peer", [DOCUMENT])
+        await policy.ask(PEER, [DOCUMENT])
 
     started = time.monotonic()
     try:
@@ -420,7 +423,7 @@ def test_threads_taken_by_hanging_callables_refuse_and_do_not_pile_up() -> None:
     async def scenario(policy: AccessPolicy, _metrics: Metrics, _clock: Clock) -> None:
         documents = [generate_document_id() for _ in range(3 * access.MAX_AT_ONCE)]
         before = threading.active_count()
-        grants = await policy.ask("hangs", documents)
+        grants = await policy.ask(caller("hangs", None), documents)
         assert {grant.access for grant in grants} == {Access.NONE}
         assert threading.active_count() - before <= access.MAX_AT_ONCE
         gate.set()

@@ -1,6 +1,7 @@
 """The bytes of a WebSocket, cut anywhere: as the library reads them, whoever has read them."""
 
 import asyncio
+from http import HTTPStatus
 from itertools import pairwise
 from typing import Any, cast
 
@@ -11,7 +12,8 @@ from websockets.http11 import Request
 from websockets.protocol import SERVER
 from websockets.protocol import Protocol as WebSocket
 
-from amsync.gateway.connection import JOIN_BYTES, ClientConnection
+from amsync.gateway import http
+from amsync.gateway.connection import JOIN_BYTES, LATER, ClientConnection, Later
 from amsync.gateway.limits import Limits
 
 UPGRADE = (
@@ -39,6 +41,12 @@ class Transport:
 
     def get_write_buffer_size(self) -> int:
         return 0
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
 
     def close(self) -> None:
         self.is_closed = True
@@ -229,5 +237,82 @@ def test_what_comes_together_with_the_request_is_read_as_well(
         assert host.messages == reference.messages
         _, _, written = transport.written.partition(b"\r\n\r\n")
         assert written == reference.written
+
+    asyncio.run(scenario())
+
+
+class Hesitant(Host):
+    """Says later what it makes of a request."""
+
+    request: Request
+
+    def answer(  # type: ignore[override]
+        self, connection: ClientConnection, request: Request
+    ) -> Later:
+        self.request = request
+        return LATER
+
+
+@given(st.lists(usual, max_size=4), st.lists(st.integers(0, 5_000), max_size=4), st.integers(1, 6))
+def test_answer_that_comes_later_changes_nothing_but_when(
+    frames: list[bytes], cuts: list[int], settled_after: int
+) -> None:
+    """Nothing is taken, and no pong written, before the answer; all of it is behind the 101."""
+
+    async def scenario() -> None:
+        reference = Reference()
+        host, transport = Hesitant(), Transport()
+        connection = ClientConnection(host, 1)
+        connection.connection_made(cast(Any, transport))
+        stream = b"".join(frames)
+
+        connection.data_received(UPGRADE)
+        pieces = in_pieces(stream, cuts)
+        for piece in pieces[:settled_after]:
+            connection.data_received(piece)
+        assert transport.written == b""
+        assert host.messages == []
+        connection.settle(host.request, None)
+        for piece in pieces[settled_after:]:
+            connection.data_received(piece)
+        reference.receive(stream)
+
+        assert host.messages == reference.messages
+        head, _, written = transport.written.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert written == reference.written
+
+    asyncio.run(scenario())
+
+
+def test_refusal_that_comes_later_ends_the_connection() -> None:
+    async def scenario() -> None:
+        host, transport = Hesitant(), Transport()
+        connection = ClientConnection(host, 1)
+        connection.connection_made(cast(Any, transport))
+        connection.data_received(UPGRADE + raw_frame(0x82, True, b"early", 0))
+
+        connection.settle(host.request, http.refusal(HTTPStatus.FORBIDDEN, "not_you"))
+
+        assert transport.written.startswith(b"HTTP/1.1 403 ")
+        assert transport.is_closed
+        assert host.messages == []
+        assert connection.close_reason == "http_403"
+
+    asyncio.run(scenario())
+
+
+def test_answer_for_who_has_gone_meanwhile_goes_nowhere() -> None:
+    async def scenario() -> None:
+        host, transport = Hesitant(), Transport()
+        connection = ClientConnection(host, 1)
+        connection.connection_made(cast(Any, transport))
+        connection.data_received(UPGRADE)
+        connection.connection_lost(None)
+
+        connection.settle(host.request, None)
+
+        assert transport.written == b""
+        assert connection.session is None
 
     asyncio.run(scenario())

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from amsync.errors import ConfigError
-from amsync.gateway.limits import Creations, Limits, default_limits, table
+from amsync.gateway.limits import Limits, default_limits, table
 
 
 def test_defaults_are_those_of_the_documentation() -> None:
@@ -44,48 +44,3 @@ def test_table_has_every_limit_with_its_value_and_meaning(limits: Limits) -> Non
 def test_impossible_limit_is_refused_with_its_name(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=field):
         Limits(**{field: value})
-
-
-def test_creations_refill_evenly_up_to_a_minutes_worth() -> None:
-    creations = Creations(60)
-
-    assert [creations.take(0.0) for _ in range(61)] == [True] * 60 + [False]
-    assert [creations.take(1.5) for _ in range(2)] == [True, False]
-    assert creations.take(2.0)
-    assert [creations.take(10_000.0) for _ in range(61)] == [True] * 60 + [False]
-
-
-def test_creations_given_back_can_be_taken_and_never_pile_up() -> None:
-    creations = Creations(1)
-    assert creations.take(0.0)
-    assert not creations.take(0.0)
-
-    creations.give_back()
-    creations.give_back()
-
-    assert creations.take(0.0)
-    assert not creations.take(0.0)
-
-
-def test_no_bound_never_refuses() -> None:
-    creations = Creations(0)
-
-    assert all(creations.take(0.0) for _ in range(1000))
-    creations.give_back()
-    assert creations.take(0.0)
-    assert creations.is_full(0.0)
-
-
-def test_untouched_or_refilled_creations_may_be_forgotten() -> None:
-    creations = Creations(2)
-    assert creations.is_full(0.0)
-    creations.take(0.0)
-    assert not creations.is_full(29.0)
-    assert creations.is_full(30.0)
-
-
-def test_clock_that_stands_still_refills_nothing() -> None:
-    creations = Creations(1)
-    creations.take(5.0)
-
-    assert not any(creations.take(5.0) for _ in range(10))

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from amsync.gateway.buckets import Bucket
 from amsync.gateway.effects import Ask
-from amsync.gateway.limits import Creations
 from amsync.ids import (
     generate_document_id,
 )
@@ -206,7 +206,7 @@ def test_one_document_reserves_once() -> None:
 
 def test_going_before_the_answer_gives_no_creation_back() -> None:
     """What was sent may still create; a client that always goes at once would have no bound."""
-    creations = Creations(1)
+    creations = Bucket(1)
     talk = Talk(creations=creations, creations_per_minute=1)
     talk.request()
 
@@ -216,7 +216,7 @@ def test_going_before_the_answer_gives_no_creation_back() -> None:
 
 
 def test_connections_of_an_address_share_its_creations() -> None:
-    creations = Creations(1)
+    creations = Bucket(1)
     one, two = (Talk(creations=creations, creations_per_minute=1) for _ in range(2))
 
     assert forwarded(one.request(), SyncIn)[0].may_create

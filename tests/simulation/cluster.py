@@ -25,6 +25,8 @@ import amsync.storage.compaction as compaction
 import amsync.worker.publisher as publisher_module
 import amsync.worker.worker as worker_module
 from amsync.bus import MemoryBus, gateway_stream
+from amsync.gateway.admission import AdmissionOptions
+from amsync.gateway.caller import Caller
 from amsync.gateway.connection import ClientConnection
 from amsync.gateway.effects import CloseReason
 from amsync.gateway.gateway import Gateway, GatewayOptions
@@ -420,6 +422,8 @@ class SimulatedConnection:
 
     def __init__(self, gateway: "SimulatedGateway", number: int, link: Link) -> None:
         self.number, self.address = number, "client"
+        self.counted_address = self.address
+        self.proof = None
         self.session: PeerSession | None = None
         self.uncredited_bytes = 0
         self.is_paused = False
@@ -493,14 +497,14 @@ class Policy:
         self.is_constant = False
         self.shown: dict[tuple[str, DocumentId], Access] = {}
 
-    def decide(self, peer_id: str, document_id: DocumentId) -> Grant | None:
+    def decide(self, caller: Caller, document_id: DocumentId) -> Grant | None:
         if self._server.plan.asks_for_access:
             return None
-        return self._grant(peer_id, document_id)
+        return self._grant(caller.peer_id, document_id)
 
-    async def ask(self, peer_id: str, document_ids: Sequence[DocumentId]) -> list[Grant]:
+    async def ask(self, caller: Caller, document_ids: Sequence[DocumentId]) -> list[Grant]:
         await Pause(self._server.random.random() * self._server.plan.ask_seconds)
-        return [self._grant(peer_id, document_id) for document_id in document_ids]
+        return [self._grant(caller.peer_id, document_id) for document_id in document_ids]
 
     def refresh(self) -> None:
         pass
@@ -530,7 +534,7 @@ class SimulatedGateway(Gateway):
                 storage_id=volume.storage_id,
                 shard_count=volume.shard_count,
                 limits=Limits(),
-                check_origin=False,
+                admission=AdmissionOptions(),
                 prefix=PREFIX,
                 incarnation=incarnation,
                 hands_over=server.owners is not None,

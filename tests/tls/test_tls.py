@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 import amsync
 from amsync import ConfigError, Limits, Server, TLSConfig, write_cert
+from amsync.tls import Certificates
 from server.replicas import ReplicaClient, eventually, samples
 from support.rawclient import RawClient
 
@@ -327,3 +328,89 @@ def test_chain_of_certificates_is_sent(tmp_path: Path) -> None:
         RawClient(server.url, context=context) as client,
     ):
         client.join()
+
+
+class TestRenewal:
+    @pytest.fixture
+    def watched(self, pair: TLSConfig) -> "Watched":
+        return Watched(pair)
+
+    def test_new_files_are_taken_while_the_server_runs(
+        self, server: Server, pair: TLSConfig, tmp_path: Path
+    ) -> None:
+        before = presented(server.port)
+        renew(pair, tmp_path)
+
+        running = server.aio
+        assert running._front is not None
+        assert running._front._certificates is not None
+        running._front._certificates.look()
+
+        assert presented(server.port) != before
+        assert presented(server.port) == certificate(pair).serial_number
+        assert 'amsync_tls_reloads_total{result="ok"} 1.0' in exposition(server)
+
+    def test_untouched_files_are_read_once(self, watched: "Watched") -> None:
+        watched.certificates.look()
+
+        assert watched.reloads == []
+        assert watched.expires == [watched.pair.expires_at()]
+
+    def test_pair_that_does_not_match_leaves_the_old_one_in_use(
+        self, watched: "Watched", tmp_path: Path
+    ) -> None:
+        old_key = Path(watched.pair.key).read_bytes()
+        renew(watched.pair, tmp_path)
+        new_key = Path(watched.pair.key).read_bytes()
+        Path(watched.pair.key).write_bytes(old_key)
+
+        watched.certificates.look()
+        watched.certificates.look()  # it is tried again: perhaps the key is about to come
+        assert watched.reloads == ["failed", "failed"]
+        assert len(watched.expires) == 1
+        Path(watched.pair.key).write_bytes(new_key)
+        watched.certificates.look()
+
+        assert watched.reloads == ["failed", "failed", "ok"]
+        assert watched.expires[-1] == watched.pair.expires_at()
+
+    def test_files_that_vanish_for_a_moment_are_taken_when_they_are_back(
+        self, watched: "Watched"
+    ) -> None:
+        cert = Path(watched.pair.cert).read_bytes()
+        Path(watched.pair.cert).unlink()
+        watched.certificates.look()
+        Path(watched.pair.cert).write_bytes(cert)
+
+        watched.certificates.look()
+
+        assert watched.reloads == ["failed", "ok"]
+
+
+class Watched:
+    """Certificates, and what they have said."""
+
+    def __init__(self, pair: TLSConfig) -> None:
+        self.pair = pair
+        self.reloads: list[str] = []
+        self.expires: list[float] = []
+        self.certificates = Certificates(
+            pair, reloaded=self.reloads.append, expires=self.expires.append
+        )
+
+
+def renew(pair: TLSConfig, tmp_path: Path) -> None:
+    """Another certificate and key in the place of these."""
+    new = write_cert(tmp_path / "renewed")
+    for old, fresh in ((pair.cert, new.cert), (pair.key, new.key)):
+        Path(fresh).replace(old)
+
+
+def presented(port: int) -> int:
+    """Serial number of the certificate that the server shows."""
+    pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=20)
+    return x509.load_pem_x509_certificate(pem.encode()).serial_number
+
+
+def exposition(server: Server) -> str:
+    return server.aio.metrics.exposition()[0].decode()

@@ -124,6 +124,11 @@ class Authenticator:
             self._remotes.append(remote)
         return _Trust(issuer, expected, issuer.accepted, own_keys, remote)
 
+    @property
+    def config(self) -> AuthConfig:
+        """The rules by which it verifies."""
+        return self._config
+
     async def start(self) -> None:
         """Begin to fetch keys; does not wait for them, and no issuer that is down prevents it."""
         if self._remotes and self._session is None:

@@ -13,11 +13,19 @@ import click
 
 from amsync.auth import AuthConfig, Issuer
 from amsync.auth.config import MAX_LEEWAY_SECONDS, MAX_STALE_SECONDS, TOKEN_BYTES
-from amsync.cli.options import Command, Tables, Texts, import_callable, option, together
+from amsync.cli.options import (
+    MANY,
+    Command,
+    Tables,
+    Texts,
+    import_callable,
+    option,
+    split,
+    together,
+)
 from amsync.errors import ConfigError
 
 _PREFIX = "auth_"
-_MANY = " Several: repeat it, or commas."
 
 
 def auth_options(command: Command) -> Command:
@@ -89,7 +97,7 @@ def auth_options(command: Command) -> Command:
 
 
 def _texts(name: str, text: str) -> Any:
-    return option(name, type=Texts(), multiple=True, default=(), help=text + _MANY)
+    return option(name, type=Texts(), multiple=True, default=(), help=text + MANY)
 
 
 def auth_values(given: dict[str, Any]) -> AuthConfig | None:
@@ -103,7 +111,7 @@ def auth_values(given: dict[str, Any]) -> AuthConfig | None:
         return None
     values = {_FIELDS.get(name, name): value for name, value in asked.items()}
     for name in _LISTS & set(values):
-        values[name] = _split(values[name])
+        values[name] = split(values[name])
     if "required_claims" in values:
         values["required_claims"] = _claims(values["required_claims"])
     if "keys" in values:
@@ -125,10 +133,6 @@ _FIELDS = {
     "required_claim": "required_claims",
 }
 _LISTS = {"allowed_emails", "allowed_domains", "audiences", "authorized_parties", "algorithms"}
-
-
-def _split(texts: Sequence[str]) -> list[str]:
-    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
 def _claims(texts: Sequence[str]) -> dict[str, Any]:

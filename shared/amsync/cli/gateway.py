@@ -38,8 +38,8 @@ def gateway(**given: Any) -> None:
 
 
 def _options(given: dict[str, Any]) -> GatewayNodeOptions:
-    values = {**listen_values(given), **process_values(given)}
-    return GatewayNodeOptions(**values, auth=auth_values(given))
+    values = {**listen_values(given, auth_values(given)), **process_values(given)}
+    return GatewayNodeOptions(**values)
 
 
 def _greeting(node: GatewayNode) -> str:
@@ -52,7 +52,10 @@ def _greeting(node: GatewayNode) -> str:
     ]
     if node.admin_port:
         lines.append(f"  health, metrics    {node.admin_url}/metrics")
-    if not is_loopback(options.host):
+    if options.auth is not None:
+        names = ", ".join(each.url for each in options.auth.all_issuers)
+        lines.append(f"  tokens of          {names}")
+    elif not is_loopback(options.host):
         lines.append(f"ANYBODY who reaches {options.host}:{node.port} may read and write. Limits:")
         lines.append(table(node.limits))
     return "\n".join(lines)

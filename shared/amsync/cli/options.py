@@ -15,7 +15,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Protocol
 import click
 
 from amsync import config, logs
+from amsync.auth import AuthConfig
 from amsync.errors import AmsyncError, ConfigError, VolumeError
 from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import Limits, default_limits
@@ -33,6 +34,8 @@ from amsync.tls import TLSConfig
 
 SECRETS = ("tls_key", "redis", "auth_shared_secret", "auth_issuers")
 _M_MMAP_THRESHOLD = -3  # of mallopt, in glibc's malloc.h
+
+MANY = " Several: repeat it, or commas."
 
 Command = Callable[..., Any]
 
@@ -192,6 +195,22 @@ def listen_options(command: Command) -> Command:
             is_flag=True,
             help="Let everybody in who reaches an address beyond loopback; stricter limits apply.",
         ),
+        option(
+            "--allowed-origins",
+            type=Texts(),
+            multiple=True,
+            default=(),
+            help="Web pages that may connect, as https://app.example.org; on loopback without"
+            " authentication the default is this machine's, else all." + MANY,
+        ),
+        option(
+            "--trusted-proxies",
+            type=Texts(),
+            multiple=True,
+            default=(),
+            help="Networks of proxies that end TLS, as 10.0.0.0/8: their X-Forwarded headers are"
+            " believed." + MANY,
+        ),
     )(command)
 
 
@@ -266,14 +285,19 @@ def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], C
     return decorate
 
 
-def listen_values(given: dict[str, Any]) -> dict[str, Any]:
+def split(texts: Sequence[str]) -> list[str]:
+    """What an option of `Texts` was given, one by one."""
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+
+
+def listen_values(given: dict[str, Any], auth: AuthConfig | None) -> dict[str, Any]:
     """What `ListenOptions` takes, of what was given. Raises ConfigError."""
     cert, key = given["tls_cert"], given["tls_key"]
     if (cert is None) != (key is None):
         missing = "tls_key" if key is None else "tls_cert"
         raise ConfigError(f"{missing} is missing; --tls-cert and --tls-key go together")
     limits = {f.name: given[f.name] for f in fields(Limits) if given[f.name] is not None}
-    defaults = default_limits(strangers=not is_loopback(given["host"]))
+    defaults = default_limits(strangers=auth is None and not is_loopback(given["host"]))
     return {
         "port": given["port"],
         "host": given["host"],
@@ -281,6 +305,9 @@ def listen_values(given: dict[str, Any]) -> dict[str, Any]:
         "share": _share(given["share"]),
         "allow_anonymous": given["allow_anonymous"],
         "limits": replace(defaults, **limits) if limits else None,
+        "auth": auth,
+        "allowed_origins": split(given["allowed_origins"]) or None,
+        "trusted_proxies": tuple(split(given["trusted_proxies"])),
     }
 
 

@@ -47,8 +47,12 @@ def serve(**given: Any) -> None:
 
 
 def _node_options(given: dict[str, Any]) -> NodeOptions:
-    values = {**listen_values(given), **keep_values(given), **process_values(given)}
-    return NodeOptions(**values, auth=auth_values(given))
+    values = {
+        **listen_values(given, auth_values(given)),
+        **keep_values(given),
+        **process_values(given),
+    }
+    return NodeOptions(**values)
 
 
 def _greeting(node: Node) -> str:
@@ -64,7 +68,10 @@ def _greeting(node: Node) -> str:
     ]
     if node.admin_port:
         lines.append(f"  health, metrics    {node.admin_url}/metrics")
-    if not is_loopback(options.host):
+    if options.auth is not None:
+        names = ", ".join(each.url for each in options.auth.all_issuers)
+        lines.append(f"  tokens of          {names}")
+    elif not is_loopback(options.host):
         lines.append(f"ANYBODY who reaches {options.host}:{node.port} may read and write. Limits:")
         lines.append(table(node.limits))
     lines += ["", "From JavaScript:", "", SNIPPET.format(url=node.url)]

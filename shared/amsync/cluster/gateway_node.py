@@ -12,10 +12,8 @@ from amsync.cluster.info import GatewayInfo
 from amsync.cluster.member import ClusterMember
 from amsync.cluster.record import ClusterRecord
 from amsync.errors import BusError, ConfigError
-from amsync.gateway.access import AccessPolicy, parse_share
-from amsync.gateway.gateway import Gateway, GatewayOptions
-from amsync.gateway.http import is_loopback
-from amsync.gateway.limits import default_limits
+from amsync.front import Front
+from amsync.gateway.gateway import Gateway
 from amsync.options import GatewayNodeOptions
 from amsync.process import url_of
 from amsync.version import __version__
@@ -38,41 +36,30 @@ class GatewayNode(ClusterMember):
         super().__init__(options, "gateway")
         self.options = options
         self.port = 0
-        self.limits = options.limits or default_limits(strangers=not is_loopback(options.host))
+        self.limits = options.limits_in_force()
         self.identity: ClusterRecord | None = None
         self._gateway: Gateway | None = None
-        self._policy: AccessPolicy | None = None
+        self._front = Front(options, self.metrics)
         self._is_leaving = False
         self._has_beaten = False
         self._epoch = ""
         self._refusal = ""
 
     async def _start(self) -> None:
-        tls = self.options.tls.server_context() if self.options.tls is not None else None
         self.identity = identity = await record.wait_for(self.cluster)
         self._epoch = identity.epoch
-        self._policy = AccessPolicy(parse_share(self.options.share), self.metrics)
-        self._gateway = Gateway(
+        self._gateway = await self._front.open(
             self.bus,
-            self.metrics,
-            self._policy,
-            GatewayOptions(
-                host=self.options.host,
-                port=self.options.port,
-                server_peer_id=identity.peer_id,
-                storage_id=identity.storage_id,
-                shard_count=identity.shard_count,
-                limits=self.limits,
-                check_origin=is_loopback(self.options.host),
-                prefix=self.options.prefix,
-                incarnation=self.incarnation,
-                tls=tls,
-                hands_over=True,
-                trim_bytes=TRIM_BYTES,
-            ),
+            server_peer_id=identity.peer_id,
+            storage_id=identity.storage_id,
+            shard_count=identity.shard_count,
+            prefix=self.options.prefix,
+            incarnation=self.incarnation,
+            hands_over=True,
+            trim_bytes=TRIM_BYTES,
         )
         self.port = await self._gateway.listen()
-        self._begin("gateway", self._gateway.run, self._beats)
+        self._begin("gateway", self._gateway.run, self._beats, self._front.run)
 
     async def _beats(self) -> None:
         """Say that we live, and find out whether the others know that.
@@ -156,10 +143,8 @@ class GatewayNode(ClusterMember):
             await self.cluster.leave("gateway", self.incarnation)
 
     async def _release(self) -> None:
-        if self._gateway is not None:
-            await self._gateway.abandon()
-        if self._policy is not None:
-            self._policy.close()
+        await self._front.close()
+        await self._front.release()
 
     def hurry(self) -> None:
         """Close the sockets that are left without pauses."""

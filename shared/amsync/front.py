@@ -1,0 +1,92 @@
+"""A gateway with all that it needs beside the bus: access, authentication, a certificate.
+
+The same for the embedded server and the gateways of a cluster.
+"""
+
+from amsync.auth import Authenticator
+from amsync.bus import Bus
+from amsync.gateway.access import AccessPolicy, parse_share
+from amsync.gateway.gateway import Gateway, GatewayOptions
+from amsync.metrics import Metrics
+from amsync.options import ListenOptions
+from amsync.tls import Certificates
+from amsync.turns import Turns
+
+
+class Front:
+    """See the module's text; `open` once, `close` and `release` at the end.
+
+    Raises:
+        ConfigError: The certificate can't be used.
+    """
+
+    def __init__(self, options: ListenOptions, metrics: Metrics) -> None:
+        self._options, self._metrics = options, metrics
+        self.limits = options.limits_in_force()
+        self._policy = AccessPolicy(parse_share(options.share), metrics)
+        self._authenticator = (
+            Authenticator(options.auth, count=metrics.count) if options.auth is not None else None
+        )
+        self._certificates = (
+            Certificates(
+                options.tls, reloaded=metrics.tls_reloads.inc, expires=metrics.tls_expires.set
+            )
+            if options.tls is not None
+            else None
+        )
+        self.gateway: Gateway | None = None
+
+    async def open(
+        self,
+        bus: Bus,
+        *,
+        server_peer_id: str,
+        storage_id: str | None,
+        shard_count: int,
+        prefix: str,
+        incarnation: str,
+        turns: Turns | None = None,
+        hands_over: bool = False,
+        trim_bytes: int = 0,
+    ) -> Gateway:
+        """Make the gateway; it doesn't listen yet."""
+        if self._authenticator is not None:
+            await self._authenticator.start()
+        self.gateway = Gateway(
+            bus,
+            self._metrics,
+            self._policy,
+            GatewayOptions(
+                host=self._options.host,
+                port=self._options.port,
+                server_peer_id=server_peer_id,
+                storage_id=storage_id,
+                shard_count=shard_count,
+                limits=self.limits,
+                admission=self._options.admission(),
+                prefix=prefix,
+                incarnation=incarnation,
+                tls=self._certificates.context if self._certificates is not None else None,
+                hands_over=hands_over,
+                trim_bytes=trim_bytes,
+            ),
+            turns,
+            self._authenticator,
+        )
+        return self.gateway
+
+    async def run(self) -> None:
+        """Keep the certificate fresh until cancelled; the gateway has a `run` of its own."""
+        if self._certificates is not None:
+            await self._certificates.run()
+
+    async def close(self) -> None:
+        """Cut every socket and let everything go."""
+        if self.gateway is not None:
+            await self.gateway.abandon()
+
+    async def release(self) -> None:
+        """Let go of threads and connections to others, when nothing runs any more."""
+        self._policy.close()
+        if self._authenticator is not None:
+            await self._authenticator.close()
