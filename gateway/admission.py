@@ -8,7 +8,6 @@ minute: a stock client comes back every 5 s for ever. Whatever fails on the way 
 import logging
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,7 +18,8 @@ from websockets.http11 import Request, Response
 from amsync.auth import Authenticator, AuthRefused, Identity
 from amsync.errors import ConfigError
 from amsync.gateway import http
-from amsync.gateway.buckets import Bucket, Buckets, Offenders
+from amsync.gateway.account import Account, Accounts
+from amsync.gateway.buckets import Offenders
 from amsync.gateway.caller import Proof
 from amsync.gateway.connection import LATER, ClientConnection, Later
 from amsync.gateway.limits import Limits
@@ -88,11 +88,7 @@ class Admission:
         self._now, self._wall = now, wall
         self._proxies = Proxies(options.trusted_proxies)
         self._sockets = 0
-        self._per_address: Counter[str] = Counter()
-        self._per_identity: Counter[str] = Counter()
-        self._handshakes = Buckets(limits.handshakes_per_minute_per_address)
-        self._failures = Buckets(limits.failures_per_minute_per_address)
-        self._creations = Buckets(limits.creations_per_minute)
+        self._accounts = Accounts(limits)
         self._offenders = Offenders(_say)
 
     # -- sockets
@@ -100,41 +96,41 @@ class Admission:
     def connected(self, connection: ClientConnection) -> bool:
         """A socket is there; False if not even a refusal can be afforded for it."""
         self._sockets += 1
-        is_proxy = self._proxies.trusts(connection.address)
-        if not is_proxy:
-            self._count_address(connection, connection.address)
-        limits = self._limits
-        return self._sockets <= limits.max_connections + SPARE_CONNECTIONS and (
-            is_proxy
-            or self._per_address[connection.counted_address]
-            <= limits.max_connections_per_address + SPARE_CONNECTIONS
-        )
+        if self._proxies.trusts(connection.address):
+            most_of_address = self._limits.max_connections + SPARE_CONNECTIONS
+        else:
+            most_of_address = self._limits.max_connections_per_address + SPARE_CONNECTIONS
+        of_address = self._address_of(connection).connections
+        most = self._limits.max_connections + SPARE_CONNECTIONS
+        return self._sockets <= most and of_address <= most_of_address
 
     def ended(self, connection: ClientConnection) -> None:
         """A socket is gone."""
         self._sockets -= 1
-        _count_down(self._per_address, connection.counted_address)
-        if connection.proof is not None:
-            _count_down(self._per_identity, connection.proof.identity.key)
+        if connection.at_address is not None:
+            connection.at_address.connections -= 1
+        if connection.account is not None and connection.account is not connection.at_address:
+            connection.account.connections -= 1
 
     def prune(self) -> None:
         """Forget who was quiet; to be called about once a second."""
         now = self._now()
-        self._handshakes.prune(now)
-        self._failures.prune(now)
-        self._creations.prune(now, self._is_here)
+        self._accounts.prune(now)
         self._offenders.prune(now)
 
-    def creations_of(self, connection: ClientConnection) -> Bucket:
-        """How many documents may still be created: by its identity, else from its address."""
-        return self._creations.of(_payer(connection))
+    def offends(self, connection: ClientConnection, offence: str) -> None:
+        """Log what a client does beyond its bounds, once a minute; the caller counts it."""
+        self._offenders.note(connection.address, offence, self._now())
 
-    def _is_here(self, payer: str) -> bool:
-        return payer in self._per_identity or payer in self._per_address
-
-    def _count_address(self, connection: ClientConnection, address: str) -> None:
-        connection.counted_address = limit_key(address)
-        self._per_address[connection.counted_address] += 1
+    def _address_of(self, connection: ClientConnection) -> Account:
+        """The account of the connection's address, as it is known now."""
+        account = self._accounts.of(limit_key(connection.address), self._now())
+        if connection.at_address is not account:
+            if connection.at_address is not None:
+                connection.at_address.connections -= 1
+            account.connections += 1
+            connection.at_address = account
+        return account
 
     # -- requests
 
@@ -160,6 +156,7 @@ class Admission:
             if asks_permission:
                 return http.let_read(http.preflight(), readable)
             if self._authenticator is None:
+                connection.account = connection.at_address
                 return None
             token = find_token(request, allow_query=self._authenticator.config.allow_query_token)
             if token is None:
@@ -181,7 +178,6 @@ class Admission:
             raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, reason)
         if self._proxies.trusts(address):
             connection.address = self._proxies.client_address(address, request.headers)
-            self._count_address(connection, connection.address)
             if self._authenticator is not None and not is_forwarded_tls(request.headers):
                 raise _Refused(HTTPStatus.FORBIDDEN, "tls_required")
         elif self._authenticator is not None and not self._options.has_tls:
@@ -191,12 +187,12 @@ class Admission:
         offered_subprotocols(request)
         if self._sockets > limits.max_connections:
             raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections")
-        key = connection.counted_address
-        if self._per_address[key] > limits.max_connections_per_address:
+        at_address = self._address_of(connection)
+        if at_address.connections > limits.max_connections_per_address:
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "too_many_connections_of_address")
-        if not self._handshakes.of(key).take(now):
+        if not at_address.handshakes.take(now):
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "too_many_handshakes")
-        if self._authenticator is not None and self._failures.of(key).is_empty(now):
+        if self._authenticator is not None and at_address.failures.is_empty(now):
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "too_many_failures")
 
     def _is_allowed(self, origin: str | None) -> bool:
@@ -240,13 +236,17 @@ class Admission:
             return http.let_read(http.page(request), readable)
         if connection.is_gone:
             return None
-        key = identity.key
-        if self._per_identity[key] >= self._limits.max_connections_per_identity:
+        now = self._now()
+        account = self._accounts.of(identity.key, now)
+        if account.connections >= self._limits.max_connections_per_identity:
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "too_many_connections_of_identity")
-        self._per_identity[key] += 1
+        if not account.handshakes.take(now):
+            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "too_many_handshakes_of_identity")
+        account.connections += 1
+        connection.account = account
         assert self._authenticator is not None
         leeway = self._authenticator.config.leeway_seconds
-        ends_at = self._now() + identity.expires_at + leeway - self._wall()
+        ends_at = now + identity.expires_at + leeway - self._wall()
         connection.proof = Proof.of(identity, token, ends_at)
         return None
 
@@ -266,10 +266,11 @@ class Admission:
                 log.exception("a request could not be judged; it is refused")
                 self._metrics.count("internal_errors", "admission")
                 status, reason = HTTPStatus.UNAUTHORIZED, "not_verified"
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            if reason == "no_token" or not isinstance(error, _Refused):
-                self._failures.of(connection.counted_address).take(self._now())
-            self._offenders.note(connection.address, reason, self._now())
+        is_about_token = reason == "no_token" or not isinstance(error, _Refused)
+        if is_about_token:
+            self._address_of(connection).failures.take(self._now())
+        if status is not HTTPStatus.SERVICE_UNAVAILABLE:
+            self.offends(connection, reason)
         if status is HTTPStatus.UNAUTHORIZED:
             headers = CHALLENGE
         self._metrics.handshakes.inc(reason)
@@ -278,21 +279,9 @@ class Admission:
 
 def _say(address: str, reason: str, count: int) -> None:
     log.warning(
-        "handshakes are refused",
+        "a client is refused",
         extra={"address": address, "reason": reason, "count": count},
     )
-
-
-def _payer(connection: ClientConnection) -> str:
-    """Who has to answer for what a connection does."""
-    proof = connection.proof
-    return connection.counted_address if proof is None else proof.identity.key
-
-
-def _count_down(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]
 
 
 def parse_origins(origins: Sequence[str] | None) -> frozenset[str] | None:

@@ -5,6 +5,10 @@ Sans-IO; `now` is handed in, in seconds of any clock that doesn't go back.
 
 from collections.abc import Callable
 
+_NO_BOUND = 1e15
+_SHORT_SECONDS = 0.001
+"""To wait for less would cost more than it spares."""
+
 
 class Bucket:
     """As many at once as per minute, then at that pace. `per_minute` 0: no bound."""
@@ -50,26 +54,41 @@ class Bucket:
         self._tokens = min(self._per_minute, self._tokens + elapsed * self._per_minute / 60)
 
 
-class Buckets:
-    """A bucket for each key; those that are full again are forgotten by `prune`."""
+class Rate:
+    """Messages and bytes, at an even pace after a burst of a few seconds' worth.
 
-    def __init__(self, per_minute: float) -> None:
-        self._per_minute = per_minute
-        self._buckets: dict[str, Bucket] = {}
+    What comes is never refused but may be a debt: who is in debt is not read from until it is
+    paid. So one large message passes, and what comes behind it waits. A rate of 0 has no bound.
+    """
 
-    def of(self, key: str) -> Bucket:
-        """The bucket of a key, the same one as long as something is spent or `prune` keeps it."""
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = Bucket(self._per_minute)
-        return bucket
+    __slots__ = ("_at", "_bytes", "_bytes_per_second", "_messages", "_messages_per_second")
 
-    def prune(self, now: float, is_in_use: Callable[[str], bool] = lambda _key: False) -> None:
-        """Forget what is full and not in use by somebody who keeps the object."""
-        full = [key for key, bucket in self._buckets.items() if bucket.is_full(now)]
-        for key in full:
-            if not is_in_use(key):
-                del self._buckets[key]
+    BURST_SECONDS = 5.0
+
+    def __init__(self, messages_per_second: float, bytes_per_second: float, now: float) -> None:
+        self._messages_per_second = messages_per_second or _NO_BOUND
+        self._bytes_per_second = bytes_per_second or _NO_BOUND
+        self._messages = self.BURST_SECONDS * self._messages_per_second
+        self._bytes = self.BURST_SECONDS * self._bytes_per_second
+        self._at = now
+
+    def spend(self, size: int, now: float) -> float:
+        """Take a message; returns for how many seconds to read no more, mostly 0."""
+        self._messages -= 1
+        self._bytes -= size
+        if self._messages >= 0 and self._bytes >= 0:
+            return 0.0
+        # Only now the clock counts: until a burst is used up, nothing is reckoned.
+        elapsed, self._at = now - self._at, now
+        pace, bytes_pace = self._messages_per_second, self._bytes_per_second
+        self._messages = min(self.BURST_SECONDS * pace, self._messages + elapsed * pace)
+        self._bytes = min(self.BURST_SECONDS * bytes_pace, self._bytes + elapsed * bytes_pace)
+        owed = max(-self._messages / pace, -self._bytes / bytes_pace)
+        return owed if owed > _SHORT_SECONDS else 0.0
+
+    def is_full(self, now: float) -> bool:
+        """Nothing is owed, and nobody was in debt for a while: a new one would do as well."""
+        return min(self._messages, self._bytes) >= 0 and now - self._at >= self.BURST_SECONDS
 
 
 class Offenders:

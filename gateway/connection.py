@@ -29,6 +29,8 @@ try:
 except ImportError:  # a wheel without compiled parts
     from websockets.utils import apply_mask
 
+from amsync.gateway.account import Account
+from amsync.gateway.buckets import Rate
 from amsync.gateway.caller import Proof
 from amsync.gateway.effects import CloseReason
 from amsync.gateway.frames import Parser, frame_head, silent
@@ -83,7 +85,11 @@ class ClientConnection(asyncio.Protocol):
 
     Attributes:
         address: The client's; the socket's own until a trusted proxy has named another.
-        counted_address: Under what bounds per address count it; "" if they don't (yet).
+        at_address: The account of its address.
+        account: The account that pays for what it does; None before the upgrade.
+        rate: Its own pace; None before the upgrade.
+        slowed_until: It is read from again then.
+        slowed_seconds: For so long it was slowed down, with few pauses of its own.
         proof: What its token has proved; None without authentication.
     """
 
@@ -104,22 +110,30 @@ class ClientConnection(asyncio.Protocol):
         "_sent_bytes",
         "_taken_bytes",
         "_transport",
+        "account",
         "address",
+        "at_address",
         "close_reason",
         "connected_at",
-        "counted_address",
         "heard_at",
         "number",
         "pinged_at",
         "proof",
+        "rate",
         "session",
+        "slowed_seconds",
+        "slowed_until",
         "uncredited_bytes",
     )
 
     def __init__(self, host: ConnectionHost, number: int) -> None:
         self.number = number
         self.session: PeerSession | None = None
-        self.address = self.counted_address = ""
+        self.address = ""
+        self.at_address: Account | None = None
+        self.account: Account | None = None
+        self.rate: Rate | None = None
+        self.slowed_until = self.slowed_seconds = 0.0
         self.proof: Proof | None = None
         self.heard_at = 0.0
         self.pinged_at = 0.0

@@ -26,6 +26,7 @@ class CloseReason(enum.Enum):
     HANDSHAKE_TIMEOUT = ("handshake_timeout", 1002, "no join message in time")
     SILENT = ("silent", 1001, "no sign of life")
     AWAY = ("bus_away", 1013, "the server is cut off")
+    OVER_LIMIT = ("over_limit", 1013, "too many messages or bytes for too long")
     TOKEN_ENDED = ("token_ended", 4401, "the token has expired")
     SHUTDOWN = ("shutdown", 1012, "server is going away")
 

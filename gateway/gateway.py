@@ -22,6 +22,7 @@ from amsync.auth import Authenticator
 from amsync.bus import Bus, Position
 from amsync.gateway.access import AccessPolicy
 from amsync.gateway.admission import Admission, AdmissionOptions
+from amsync.gateway.buckets import Rate
 from amsync.gateway.connection import ClientConnection, Later
 from amsync.gateway.effects import (
     Ask,
@@ -56,6 +57,8 @@ log = logging.getLogger("amsync.gateway")
 
 TICK_SECONDS = 1.0
 GOODBYE_SECONDS = 2.0
+BOUNDS = frozenset({"too_many_documents", "too_many_subscriptions", "creation_rate"})
+"""Refusals of a session that are logged: somebody wants more than it may have."""
 PING_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
 
@@ -311,15 +314,23 @@ class Gateway:
     def upgraded(self, connection: ClientConnection) -> PeerSession:
         """Make the session of a new WebSocket."""
         self._metrics.handshakes.inc("accepted")
-        creations = self._admission.creations_of(connection)
-        return PeerSession(connection.number, self._settings, creations, connection.proof)
+        account = connection.account
+        assert account is not None
+        connection.rate = Rate(
+            self.limits.messages_per_second, self.limits.bytes_per_second, self._now()
+        )
+        return PeerSession(connection.number, self._settings, account, connection.proof)
 
     def received(self, connection: ClientConnection, data: bytes) -> None:
         """Take a message from a client."""
-        session = connection.session
-        if session is None:
+        session, rate, account = connection.session, connection.rate, connection.account
+        if session is None or rate is None or account is None:
             return
-        kind = session.receive(data, self._now())
+        now, size = self._now(), len(data)
+        owed = max(rate.spend(size, now), account.rate.spend(size, now))
+        if owed:
+            self._slow_down(connection, session, owed, now)
+        kind = session.receive(data, now)
         cells = self._came_in.get(kind)
         if cells is None:
             cells = self._came_in[kind] = (
@@ -327,7 +338,7 @@ class Gateway:
                 self._metrics.message_bytes.cell(kind, "in"),
             )
         cells[0][0] += 1
-        cells[1][0] += len(data)
+        cells[1][0] += size
         self._carry_out(connection)
         if (
             connection.uncredited_bytes + session.queued_bytes > self.limits.inbound_bytes
@@ -391,6 +402,8 @@ class Gateway:
                     connection.close(effect.reason)
                 case Count():
                     self._metrics.refusals.inc(effect.reason)
+                    if effect.reason in BOUNDS:
+                        self._admission.offends(connection, effect.reason)
 
     def _send(self, connection: ClientConnection, session: PeerSession, effect: Send) -> None:
         if connection.send(effect.shared, session.target_suffix, droppable=effect.droppable):
@@ -514,7 +527,8 @@ class Gateway:
         session = connection.session
         held = connection.uncredited_bytes + (session.queued_bytes if session else 0)
         if connection.is_paused:
-            if held <= self.limits.inbound_bytes // 2 and not self._all_paused:
+            is_slowed = connection.slowed_until > self._now()
+            if held <= self.limits.inbound_bytes // 2 and not self._all_paused and not is_slowed:
                 connection.throttle(pause=False)
         elif held > self.limits.inbound_bytes or (self._all_paused and held):
             connection.throttle(pause=True)
@@ -528,9 +542,40 @@ class Gateway:
             everything or self._held_bytes <= self.limits.gateway_inbound_bytes // 2
         ):
             self._all_paused = everything
+            now = self._now()
             for each in self._connections.values():
-                if everything or each.uncredited_bytes <= self.limits.inbound_bytes // 2:
+                if everything or (
+                    each.uncredited_bytes <= self.limits.inbound_bytes // 2
+                    and each.slowed_until <= now
+                ):
                     each.throttle(pause=everything)
+
+    def _slow_down(
+        self, connection: ClientConnection, session: PeerSession, owed: float, now: float
+    ) -> None:
+        """Read later what a client sends too much of; who goes on like that is closed."""
+        before = connection.slowed_until
+        if now - before > Rate.BURST_SECONDS:
+            connection.slowed_seconds = 0.0
+        elif before <= now and connection.slowed_seconds > self.limits.patience_seconds:
+            session.close(CloseReason.OVER_LIMIT)
+            self._carry_out(connection)
+            return
+        until = now + min(owed, self.limits.patience_seconds)
+        connection.slowed_seconds += until - max(before, now)
+        connection.slowed_until = until
+        connection.throttle(pause=True)
+        if before <= now:  # else what was read already adds to it
+            self._metrics.refusals.inc("slowed_down")
+            self._admission.offends(connection, "slowed_down")
+            asyncio.get_running_loop().call_later(until - now, self._go_on, connection)
+
+    def _go_on(self, connection: ClientConnection) -> None:
+        left = connection.slowed_until - self._now()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self._go_on, connection)
+        else:
+            self._throttle(connection)
 
     async def _ticks(self) -> None:
         while True:

@@ -1,4 +1,6 @@
-"""Bounds on what one connection, address or gateway may take, with their defaults.
+"""Bounds on what one connection, client or gateway may take, with their defaults.
+
+A client is the identity of a token, or without one an address (of IPv6 its /64).
 
 Two sets of defaults: for a server on loopback or with authentication, and stricter ones where
 strangers come in; what an operator asks for explicitly wins over both. What happens at each
@@ -48,17 +50,41 @@ class Limits:
     max_connections_per_identity: int = _limit(
         1_000, 1_000, "sockets per identity of a token; more get HTTP 429"
     )
-    handshakes_per_minute_per_address: int = _limit(
-        6_000, 600, "upgrades per client address; more get HTTP 429; 0: no bound", least=0
+    handshakes_per_minute: int = _limit(
+        6_000, 600, "upgrades per client; more get HTTP 429; 0: no bound", least=0
     )
-    failures_per_minute_per_address: int = _limit(
-        60, 60, "refused handshakes per client address; then HTTP 429; 0: no bound", least=0
+    failures_per_minute: int = _limit(
+        60, 60, "refused tokens per address; then HTTP 429 for all; 0: no bound", least=0
+    )
+    messages_per_second: int = _limit(
+        50_000, 500, "per connection; above it the socket is read slower; 0: no bound", least=0
+    )
+    bytes_per_second: int = _limit(
+        256 * 1024 * 1024,
+        4 * 1024 * 1024,
+        "per connection; above it the socket is read slower; 0: no bound",
+        least=0,
+    )
+    messages_per_second_per_client: int = _limit(
+        100_000, 2_000, "of all connections of a client together; likewise; 0: no bound", least=0
+    )
+    bytes_per_second_per_client: int = _limit(
+        512 * 1024 * 1024,
+        16 * 1024 * 1024,
+        "of all connections of a client together; likewise; 0: no bound",
+        least=0,
+    )
+    patience_seconds: float = _limit(
+        60.0, 60.0, "so long is read slower from one that goes on; then it is closed", least=1
     )
     max_documents_per_connection: int = _limit(
         10_000, 1_000, "documents a connection may name; more get doc-unavailable"
     )
+    max_documents_per_client: int = _limit(
+        100_000, 10_000, "of all connections of a client together; more get doc-unavailable"
+    )
     creations_per_minute: int = _limit(
-        0, 60, "documents created per client address; more are not created; 0: no bound", least=0
+        0, 60, "documents created per client; more are not created; 0: no bound", least=0
     )
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from amsync.errors import InvalidDocumentId, RemoteProtocolError
-from amsync.gateway.buckets import Bucket
+from amsync.gateway.account import Account
 from amsync.gateway.caller import Caller, Proof, caller
 from amsync.gateway.effects import (
     Ask,
@@ -106,13 +106,13 @@ class PeerSession:
 
     Args:
         connection: Number of this connection, unique within the gateway's incarnation.
-        creations: Shared by the connections of one client address, or identity.
+        account: Shared by all connections of the client.
         proof: What the client's token has proved; None without authentication.
     """
 
     __slots__ = (
+        "_account",
         "_canonical",
-        "_creations",
         "_documents",
         "_effects",
         "_last_broadcast",
@@ -135,7 +135,7 @@ class PeerSession:
         self,
         connection: int,
         settings: SessionSettings,
-        creations: Bucket,
+        account: Account,
         proof: Proof | None = None,
     ) -> None:
         self.connection = connection
@@ -145,7 +145,7 @@ class PeerSession:
         self.target_suffix = b""
         self.queued_bytes = 0
         self._settings = settings
-        self._creations = creations
+        self._account = account
         self._state = _State.JOINING
         self._storage_id: str | None = None
         self._documents: dict[DocumentId, OpenDocument] = {}
@@ -256,6 +256,7 @@ class PeerSession:
         for shard in sorted(self._shards):
             self._effects.append(Forward(shard, Close(self.connection), 0))
         self._shards.clear()
+        self._account.documents -= len(self._documents)
         self._documents.clear()
         self._canonical.clear()
 
@@ -309,12 +310,12 @@ class PeerSession:
         elif isinstance(item, UnavailableOut):
             document.told_unavailable = True
         if document.reserved_creation or not document.exists:
-            self._account(document, item)
+            self._settle(document, item)
         if document.spelling != item.document_id:
             return encode(item, self._settings.server_peer_id, document.spelling)
         return shared
 
-    def _account(self, document: OpenDocument, item: Addressed) -> None:
+    def _settle(self, document: OpenDocument, item: Addressed) -> None:
         """Settle a reserved creation: the document was made for us, was there, or isn't."""
         if isinstance(item, SyncOut):
             if names_no_heads(item.data):
@@ -323,7 +324,7 @@ class PeerSession:
         if document.reserved_creation and isinstance(item, SyncOut | UnavailableOut):
             document.reserved_creation = False
             if not (isinstance(item, SyncOut) and item.created):
-                self._creations.give_back()
+                self._account.creations.give_back()
 
     def offered(self, shard: int, offer: Offer) -> None:
         """A shard has documents that the client could be told of."""
@@ -482,11 +483,16 @@ class PeerSession:
             grant = self._settings.decide(self.caller, document_id)
             shard = shard_of(document_id, self._settings.shard_count)
             self._documents[document_id] = OpenDocument(spelling, shard, grant)
+            self._account.documents += 1
         self._canonical[spelling] = document_id
         return document_id
 
     def _has_room(self) -> bool:
-        return len(self._documents) < self._settings.limits.max_documents_per_connection
+        limits = self._settings.limits
+        return (
+            len(self._documents) < limits.max_documents_per_connection
+            and self._account.documents < limits.max_documents_per_client
+        )
 
     def _refuse(self, message: Message, spelling: Spelling) -> None:
         if isinstance(message, Sync) and len(spelling) <= codec.LARGE_FRAME_BYTES:
@@ -562,7 +568,7 @@ class PeerSession:
     def _reserve(self, document: OpenDocument, now: float) -> bool:
         if document.exists or document.reserved_creation:
             return True
-        document.reserved_creation = self._creations.take(now)
+        document.reserved_creation = self._account.creations.take(now)
         if not document.reserved_creation:
             self._count("creation_rate")
         return document.reserved_creation
@@ -621,6 +627,7 @@ class PeerSession:
 
     def _greet(self, shard: int, document_id: DocumentId, grant: Grant) -> None:
         self._documents[document_id] = OpenDocument(document_id, shard, grant, syncs=True)
+        self._account.documents += 1
         self._canonical[document_id] = document_id
         item = Greet(self.connection, document_id, int(grant.access))
         self._effects.append(Forward(shard, item, 0))

@@ -166,7 +166,7 @@ class TestRefusals:
     def test_too_many_failures_are_refused_unread_and_others_are_not(
         self, serve: Serve, issuer: IssuerServer, pair: TLSConfig
     ) -> None:
-        door = Door(serve(limits=Limits(failures_per_minute_per_address=3)), pair)
+        door = Door(serve(limits=Limits(failures_per_minute=3)), pair)
         for _ in range(3):
             assert door.refused("nonsense")[0] == 401
 
@@ -184,14 +184,14 @@ class TestRefusals:
         for _ in range(5):
             door.refused("nonsense")
 
-        refusals = [r for r in caplog.records if r.getMessage() == "handshakes are refused"]
+        refusals = [r for r in caplog.records if r.getMessage() == "a client is refused"]
         assert len(refusals) == 1
         assert refusals[0].__dict__["address"] == "127.0.0.1"
 
     def test_handshakes_of_an_address_are_bounded(
         self, serve: Serve, issuer: IssuerServer, pair: TLSConfig
     ) -> None:
-        door = Door(serve(limits=Limits(handshakes_per_minute_per_address=2)), pair)
+        door = Door(serve(limits=Limits(handshakes_per_minute=2)), pair)
         for _ in range(2):
             door.come(issuer.token()).close()
 

@@ -10,7 +10,7 @@ from collections import deque
 
 import cbor2
 
-from amsync.gateway.buckets import Bucket
+from amsync.gateway.account import Account
 from amsync.gateway.effects import Ask, CloseSocket, Forward, Joined, Send
 from amsync.gateway.limits import Limits
 from amsync.gateway.outbound import MESSAGE_TYPES, encode
@@ -79,7 +79,7 @@ class Harness:
             decide=self._decide,
             may_announce=bool(mode & 4),
         )
-        self.session = PeerSession(7, settings, Bucket(mode & 2))
+        self.session = PeerSession(7, settings, Account("client", settings.limits, 0.0))
 
     def _decide(self, _peer_id: str, document_id: DocumentId) -> Grant | None:
         if self._mode & 8:

@@ -4,7 +4,7 @@ from typing import Any
 
 import cbor2
 
-from amsync.gateway.buckets import Bucket
+from amsync.gateway.account import Account
 from amsync.gateway.effects import Count, Forward, Send
 from amsync.gateway.limits import Limits
 from amsync.gateway.outbound import MESSAGE_TYPES, encode, is_droppable
@@ -55,7 +55,7 @@ class Talk:
         joined: bool = True,
         announces: bool = False,
         storage_id: str | None = "server-storage",
-        creations: Bucket | None = None,
+        account: Account | None = None,
         **limits: int,
     ) -> None:
         self.grants: dict[DocumentId, Grant | None] = {}
@@ -69,8 +69,8 @@ class Talk:
             decide=lambda _peer, document: self.grants.get(document, self.grant),
             may_announce=announces,
         )
-        self.creations = creations or Bucket(settings.limits.creations_per_minute)
-        self.session = PeerSession(7, settings, self.creations)
+        self.account = account or Account("client", settings.limits, self.now)
+        self.session = PeerSession(7, settings, self.account)
         if joined:
             self.say("join", peerMetadata={"storageId": "client-storage"})
 

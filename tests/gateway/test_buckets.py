@@ -1,4 +1,8 @@
-from amsync.gateway.buckets import Bucket, Buckets, Offenders
+import pytest
+
+from amsync.gateway.account import Accounts
+from amsync.gateway.buckets import Bucket, Offenders, Rate
+from amsync.gateway.limits import Limits
 
 
 def test_bucket_refill_evenly_up_to_a_minutes_worth() -> None:
@@ -57,19 +61,56 @@ def test_empty_bucket_says_so_until_it_has_one_again() -> None:
     assert not Bucket(0).is_empty(0.0)
 
 
-def test_buckets_are_apart_and_forgotten_when_full_and_unused() -> None:
-    buckets = Buckets(1)
-    mine, kept = buckets.of("mine"), buckets.of("kept")
-    assert mine.take(0.0)
-    assert not mine.take(0.0)
-    assert kept.take(0.0)
+class TestRate:
+    def test_burst_passes_and_then_comes_the_pace(self) -> None:
+        rate = Rate(10, 0, 0.0)
 
-    buckets.prune(59.0)
-    assert buckets.of("mine") is mine
-    buckets.prune(60.0, lambda key: key == "kept")
+        assert [rate.spend(1, 0.0) for _ in range(50)] == [0.0] * 50
+        assert rate.spend(1, 0.0) == pytest.approx(0.1)
+        assert rate.spend(1, 0.1) == pytest.approx(0.1)
+        assert rate.spend(1, 0.35) == 0.0
 
-    assert buckets.of("mine") is not mine
-    assert buckets.of("kept") is kept
+    def test_large_message_passes_and_is_paid_for_later(self) -> None:
+        rate = Rate(0, 1000, 0.0)
+
+        assert rate.spend(15_000, 0.0) == pytest.approx(10.0)
+        assert rate.spend(0, 10.0) == 0.0
+        assert rate.spend(1000, 10.0) == pytest.approx(1.0)
+
+    def test_who_was_slow_for_long_has_no_more_than_a_burst(self) -> None:
+        rate = Rate(10, 0, 0.0)
+
+        spent = [rate.spend(1, 1000.0) for _ in range(150)]
+
+        assert spent[:100] == [0.0] * 100  # the burst of the start, and one for the time since
+        assert spent[-1] > 0
+
+    def test_no_bound_never_waits(self) -> None:
+        rate = Rate(0, 0, 0.0)
+
+        assert not any(rate.spend(10**9, 0.0) for _ in range(10_000))
+
+    def test_one_in_debt_is_not_forgotten(self) -> None:
+        rate = Rate(1, 0, 0.0)
+        assert rate.is_full(5.0)
+        while not rate.spend(1, 5.0):
+            pass
+
+        assert not rate.is_full(100.0)
+
+
+def test_account_is_forgotten_when_nothing_of_it_is_spent() -> None:
+    accounts = Accounts(Limits(creations_per_minute=1))
+    mine, here = accounts.of("mine", 0.0), accounts.of("here", 0.0)
+    here.connections = 1
+    assert mine.creations.take(0.0)
+
+    accounts.prune(59.0)
+    assert accounts.of("mine", 59.0) is mine
+    accounts.prune(60.0)
+
+    assert accounts.of("mine", 60.0) is not mine
+    assert accounts.of("here", 60.0) is here
 
 
 class TestOffenders:

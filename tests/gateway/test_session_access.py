@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from amsync.gateway.buckets import Bucket
+from amsync.gateway.account import Account
 from amsync.gateway.effects import Ask
+from amsync.gateway.limits import Limits
 from amsync.ids import (
     generate_document_id,
 )
@@ -84,7 +85,7 @@ def test_readers_may_not_create() -> None:
     (item,) = forwarded(talk.request(), SyncIn)
 
     assert (item.access, item.may_create) == (1, False)
-    assert talk.creations.take(talk.now)
+    assert talk.account.creations.take(talk.now)
 
 
 @pytest.mark.parametrize(
@@ -206,18 +207,18 @@ def test_one_document_reserves_once() -> None:
 
 def test_going_before_the_answer_gives_no_creation_back() -> None:
     """What was sent may still create; a client that always goes at once would have no bound."""
-    creations = Bucket(1)
-    talk = Talk(creations=creations, creations_per_minute=1)
+    account = Account("client", Limits(creations_per_minute=1), 0.0)
+    talk = Talk(account=account, creations_per_minute=1)
     talk.request()
 
     talk.session.disconnected()
 
-    assert not creations.take(talk.now)
+    assert not account.creations.take(talk.now)
 
 
 def test_connections_of_an_address_share_its_creations() -> None:
-    creations = Bucket(1)
-    one, two = (Talk(creations=creations, creations_per_minute=1) for _ in range(2))
+    account = Account("client", Limits(creations_per_minute=1), 0.0)
+    one, two = (Talk(account=account, creations_per_minute=1) for _ in range(2))
 
     assert forwarded(one.request(), SyncIn)[0].may_create
     assert not forwarded(two.request(generate_document_id()), SyncIn)[0].may_create

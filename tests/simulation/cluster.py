@@ -422,7 +422,7 @@ class SimulatedConnection:
 
     def __init__(self, gateway: "SimulatedGateway", number: int, link: Link) -> None:
         self.number, self.address = number, "client"
-        self.counted_address = self.address
+        self.at_address = self.account = None
         self.proof = None
         self.session: PeerSession | None = None
         self.uncredited_bytes = 0
