@@ -243,7 +243,7 @@ class TestEnds:
             code, _ = client.wait_closed()
 
         assert code == 4401
-        assert door.count("closes_total", reason="token_ended") == 1
+        assert door.count("refusals_total", reason="token_ended") == 1
 
     def test_leeway_is_granted_to_connections_too(
         self, serve: Serve, issuer: IssuerServer, pair: TLSConfig

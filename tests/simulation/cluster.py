@@ -25,7 +25,9 @@ import amsync.storage.compaction as compaction
 import amsync.worker.publisher as publisher_module
 import amsync.worker.worker as worker_module
 from amsync.bus import MemoryBus, gateway_stream
+from amsync.gateway.account import Account
 from amsync.gateway.admission import AdmissionOptions
+from amsync.gateway.buckets import Rate
 from amsync.gateway.caller import Caller
 from amsync.gateway.connection import ClientConnection
 from amsync.gateway.effects import CloseReason
@@ -51,6 +53,7 @@ from .link import Link
 from .oracle import ROOT, Oracle, Violation
 from .owners import PREFIX, Owners, SimulatedTenure
 
+LIMITS = Limits()
 EPOCH_SECONDS = 1_700_000_000.0
 Roles = Callable[[str, DocumentId], Access]
 
@@ -422,7 +425,10 @@ class SimulatedConnection:
 
     def __init__(self, gateway: "SimulatedGateway", number: int, link: Link) -> None:
         self.number, self.address = number, "client"
-        self.at_address = self.account = None
+        self.account = Account("client", LIMITS, 0.0)
+        self.at_address: Account | None = None
+        self.rate: Rate | None = None
+        self.slowed_until = 0.0
         self.proof = None
         self.session: PeerSession | None = None
         self.uncredited_bytes = 0
@@ -533,7 +539,7 @@ class SimulatedGateway(Gateway):
                 server_peer_id=volume.peer_id,
                 storage_id=volume.storage_id,
                 shard_count=volume.shard_count,
-                limits=Limits(),
+                limits=LIMITS,
                 admission=AdmissionOptions(),
                 prefix=PREFIX,
                 incarnation=incarnation,
