@@ -23,7 +23,7 @@ from amsync.gateway.buckets import Offenders
 from amsync.gateway.caller import Proof
 from amsync.gateway.connection import LATER, ClientConnection, Later
 from amsync.gateway.limits import Limits
-from amsync.gateway.proxies import Network, Proxies, is_forwarded_tls, limit_key
+from amsync.gateway.proxies import Network, Proxies, is_forwarded_in_the_open, limit_key
 from amsync.gateway.tokens import BadRequest, find_token, offered_subprotocols
 from amsync.metrics import Metrics
 
@@ -178,7 +178,7 @@ class Admission:
             raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, reason)
         if self._proxies.trusts(address):
             connection.address = self._proxies.client_address(address, request.headers)
-            if self._authenticator is not None and not is_forwarded_tls(request.headers):
+            if self._authenticator is not None and is_forwarded_in_the_open(request.headers):
                 raise _Refused(HTTPStatus.FORBIDDEN, "tls_required")
         elif self._authenticator is not None and not self._options.has_tls:
             raise _Refused(HTTPStatus.FORBIDDEN, "not_through_the_proxy")
@@ -188,6 +188,8 @@ class Admission:
         if self._sockets > limits.max_connections:
             raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_connections")
         at_address = self._address_of(connection)
+        if self._proxies.trusts(connection.address):
+            return  # it names no client, and one client's failures must not be everybody's
         if at_address.connections > limits.max_connections_per_address:
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "too_many_connections_of_address")
         if not at_address.handshakes.take(now):

@@ -61,10 +61,10 @@ class Proxies:
         return socket_address
 
 
-def is_forwarded_tls(headers: Headers) -> bool:
-    """The proxy says that the client has come to it by TLS."""
+def is_forwarded_in_the_open(headers: Headers) -> bool:
+    """The proxy says that the client has come to it without TLS; some never say anything."""
     values = headers.get_all("X-Forwarded-Proto")
-    return len(values) == 1 and values[0].strip().lower() in ("https", "wss")
+    return any(value.strip().lower() not in ("https", "wss") for value in values)
 
 
 def limit_key(address: str) -> str:

@@ -282,7 +282,6 @@ class TestProxies:
     def test_client_that_came_to_the_proxy_without_tls_is_refused(
         self, door: Door, issuer: IssuerServer
     ) -> None:
-        assert door.refused(issuer.token()) == (403, "tls required")
         plain = {"X-Forwarded-Proto": "http"}
         assert door.refused(issuer.token(), headers=plain) == (403, "tls required")
 
@@ -302,6 +301,17 @@ class TestProxies:
         with door.come(issuer.token(), headers=here), door.come(issuer.token(), headers=there):
             reason = "too many connections of address"
             assert door.refused(issuer.token(), headers=here) == (429, reason)
+
+
+    def test_proxy_that_names_no_client_is_not_taken_for_one(
+        self, serve: Serve, issuer: IssuerServer
+    ) -> None:
+        limits = Limits(failures_per_minute=1, handshakes_per_minute=1)
+        door = Door(serve(tls=None, trusted_proxies=["127.0.0.1"], limits=limits), None)
+        for _ in range(3):
+            assert door.refused("nonsense")[0] == 401
+
+        door.come(issuer.token()).close()
 
 
 class TestWebPages:

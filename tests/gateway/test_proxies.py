@@ -4,7 +4,7 @@ import pytest
 from websockets.datastructures import Headers
 
 from amsync.errors import ConfigError
-from amsync.gateway.proxies import Proxies, is_forwarded_tls, limit_key, parse_networks
+from amsync.gateway.proxies import Proxies, is_forwarded_in_the_open, limit_key, parse_networks
 
 PROXIES = Proxies(parse_networks(["10.0.0.0/8", "fd00::/8", "127.0.0.1"]))
 
@@ -45,19 +45,21 @@ def test_without_proxies_nobody_is_believed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "is_tls"),
+    ("values", "is_open"),
     [
-        (["https"], True),
-        (["WSS"], True),
-        (["http"], False),
+        (["https"], False),
+        (["WSS"], False),
         ([], False),
-        (["https", "http"], False),
+        (["http"], True),
+        (["https", "http"], True),
+        (["https, http"], True),
+        ([""], True),
     ],
 )
-def test_tls_at_the_proxy_is_what_it_says_in_one_word(values: list[str], is_tls: bool) -> None:
+def test_proxy_that_names_anything_but_tls_has_had_none(values: list[str], is_open: bool) -> None:
     headers = Headers([("X-Forwarded-Proto", value) for value in values])
 
-    assert is_forwarded_tls(headers) is is_tls
+    assert is_forwarded_in_the_open(headers) is is_open
 
 
 @pytest.mark.parametrize(

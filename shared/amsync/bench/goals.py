@@ -12,6 +12,7 @@ from amsync.bench.results import Results, Row
 from amsync.bench.table import show
 
 EMBEDDED = "amsync"
+WITH_TOKENS = "amsync-auth"
 SMALLEST = "amsync-cluster-1x1"
 SHAPES = ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4))
 
@@ -39,6 +40,7 @@ def verdicts(results: Results) -> Iterable[Verdict]:
 
 
 def _of_case(case: str, rows: dict[str, Row]) -> Iterable[Verdict]:
+    yield from _of_tokens(case, rows)
     smallest = rows.get(SMALLEST)
     if smallest is None:
         return
@@ -57,6 +59,13 @@ def _of_case(case: str, rows: dict[str, Row]) -> Iterable[Verdict]:
         name = f"{role}_memory_per_connection_bytes"
         if name in smallest.figures:
             yield Verdict(f"{case}: memory of a {role}", smallest.figures[name], most, name)
+
+
+def _of_tokens(case: str, rows: dict[str, Row]) -> Iterable[Verdict]:
+    name = "cpu_per_cycle_seconds"
+    costs = [rows[each].figures.get(name) for each in (EMBEDDED, WITH_TOKENS) if each in rows]
+    if len(costs) == 2 and costs[0] and costs[1]:
+        yield Verdict(f"{case}: CPU of a token, per connection", costs[1] - costs[0], 0.0003, name)
 
 
 def _delivered(row: Row) -> float:

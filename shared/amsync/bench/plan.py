@@ -41,6 +41,9 @@ def _scaled(name: str, times: Callable[[int], Workload]) -> Case:
     return Case(name, times(1), times=times)
 
 
+AUTH = "auth"
+"""It is done to a server with and without tokens."""
+
 CLUSTER = "cluster"
 """It is done to one server and to clusters of several shapes."""
 
@@ -72,6 +75,7 @@ NAMED: Mapping[str, tuple[str, Sequence[Case]]] = {
     "latency": ("edit to peer against the disk's fsync", [Case("latency", Latency())]),
     "memory": ("memory of an open document", [Case("memory", OpenDocument())]),
     "bounded": ("whether a cluster's Redis grows", [Case("bounded", Bounded())]),
+    AUTH: ("what a token costs, in churn", [Case(AUTH, Churn(cycles=1_000))]),
     CLUSTER: (
         "what a cluster costs, by its numbers of gateways and workers, against one process",
         [

@@ -82,6 +82,7 @@ class StartedServer:
         *,
         url_count: int = 1,
         scale: int = 1,
+        query: str = "",
     ) -> None:
         """Nothing runs before the context is entered.
 
@@ -89,11 +90,13 @@ class StartedServer:
             command: What starts it; the data directory is appended.
             url_count: So many places to connect to are waited for.
             scale: See `Server`.
+            query: Of the URL that clients come to.
         """
         self.name = name
         self.version = version
         self.urls: list[str] = []
         self._url_count = url_count
+        self._query = query
         self.scale = scale
         self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
@@ -177,7 +180,7 @@ class StartedServer:
             for line in process.stdout:
                 found = _URL.search(line.decode(errors="replace"))
                 if found and not listening.is_set():
-                    self.urls.append(found[0])
+                    self.urls.append(found[0] + self._query)
                     if len(self.urls) == self._url_count:
                         listening.set()
 

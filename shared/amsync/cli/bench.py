@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 import click
 
 from amsync.bench import goals, table
+from amsync.bench.auth import server_with_tokens
 from amsync.bench.errors import BenchError
 from amsync.bench.machine import describe
-from amsync.bench.plan import CLUSTER, COMPARISON, FIRST_LOOK, NAMED, Case, changed
+from amsync.bench.plan import AUTH, CLUSTER, COMPARISON, FIRST_LOOK, NAMED, Case, changed
 from amsync.bench.results import Results, Row, read
 from amsync.bench.runner import run, versions
 from amsync.bench.serving import COMPARED, NAMES, RunningServer, Server, cluster, prepare
@@ -171,6 +172,8 @@ def _servers(
         )
         for name in dict.fromkeys(names)
     ]
+    if AUTH in workloads and given["url"] is None:
+        servers.append(server_with_tokens(scratch))
     if CLUSTER in workloads and not given["names"] and given["url"] is None:
         servers += [cluster(*shape) for shape in goals.SHAPES]
     if given["url"] is not None:
