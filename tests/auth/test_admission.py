@@ -302,7 +302,6 @@ class TestProxies:
             reason = "too many connections of address"
             assert door.refused(issuer.token(), headers=here) == (429, reason)
 
-
     def test_proxy_that_names_no_client_is_not_taken_for_one(
         self, serve: Serve, issuer: IssuerServer
     ) -> None:
