@@ -1,4 +1,5 @@
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,29 @@ def test_table_has_every_limit_with_its_value_and_meaning(limits: Limits) -> Non
         assert line.endswith(each.metadata["text"])
         assert float(line.split()[1].replace(",", "")) == getattr(limits, each.name)
         assert len(line) < 200
+
+
+def test_documentation_has_every_limit_with_both_defaults() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("| `")
+    ]
+    known, strangers = Limits(), default_limits(strangers=True)
+
+    def shown(value: float) -> str:
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+    assert [row for row in rows if row[0].strip("`") in Limits.__slots__] == [
+        [
+            f"`{each.name}`",
+            shown(getattr(known, each.name)),
+            shown(getattr(strangers, each.name)),
+            each.metadata["text"],
+        ]
+        for each in fields(Limits)
+    ]
 
 
 @pytest.mark.parametrize("field", [each.name for each in fields(Limits)])
