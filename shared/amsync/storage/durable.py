@@ -17,6 +17,8 @@ from amsync.storage.files import Entry, FileSystem, list_names, storage_errors
 KNOWN_DIRECTORIES = 65_536
 """Directories remembered as durable; the memory starts afresh when it is full."""
 
+_ROOT = "."
+
 
 class DurableFiles:
     """Durable writes and removals below one root. Thread-safe.
@@ -34,7 +36,9 @@ class DurableFiles:
         self._owner = owner
         self._numbers = count(1)
         self._known_lock = threading.Lock()
-        self._known: set[Path] = {root}
+        # By the text of their way from the root: there are two or three for each document, and
+        # a `Path` takes 400 bytes more.
+        self._known = {_ROOT}
 
     def ensure_directory(self, path: Path) -> None:
         """Make a directory and its parents up to the root, durably.
@@ -45,11 +49,10 @@ class DurableFiles:
         Raises:
             StorageError, StorageFull
         """
+        name = self._name(path)
         with self._known_lock:
-            if path in self._known:
+            if name in self._known:
                 return
-        if path.parent == path or not path.is_relative_to(self._root):
-            raise StorageError(f"{path} is not below {self._root}")
         self.ensure_directory(path.parent)
         with storage_errors("make directory", path):
             with contextlib.suppress(FileExistsError):
@@ -57,8 +60,14 @@ class DurableFiles:
             self._files.fsync_directory(path.parent)
         with self._known_lock:
             if len(self._known) >= KNOWN_DIRECTORIES:
-                self._known = {self._root}
-            self._known.add(path)
+                self._known = {_ROOT}
+            self._known.add(name)
+
+    def _name(self, path: Path) -> str:
+        try:
+            return str(path.relative_to(self._root))
+        except ValueError:
+            raise StorageError(f"{path} is not below {self._root}") from None
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a whole file durably, replacing one of that name, and read it back.
@@ -75,7 +84,7 @@ class DurableFiles:
                 raise
             # Somebody has removed a directory that we know of.
             with self._known_lock:
-                self._known = {self._root}
+                self._known = {_ROOT}
             self._write(path, data)
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -135,7 +144,7 @@ class DurableFiles:
         Not durably: an empty directory that comes back harms nobody.
         """
         with self._known_lock:
-            self._known.discard(path)
+            self._known.discard(self._name(path))
         with contextlib.suppress(OSError):
             self._files.remove_directory(path)
 
