@@ -39,7 +39,7 @@ class _Gateway:
         is_prompted: It was told that we are the owner.
         early: Messages that came before the hand-over, the first of them at `early_since`.
         awaited: Documents of connections that were known before, not named by this hand-over yet.
-        named: Connections that it has named.
+        named: Those of them that it has named.
     """
 
     sequence: int = 0
@@ -139,8 +139,10 @@ class Arrivals:
         return late
 
     def opened(self, address: Address) -> None:
-        """The hand-over has named a connection."""
-        self._of(address[0]).named.add(address[1])
+        """A connection is named, if this is a hand-over; else it is a new one."""
+        state = self._of(address[0])
+        if address[1] in state.awaited:
+            state.named.add(address[1])
 
     def resumed(self, address: Address, document_id: DocumentId) -> Early:
         """The hand-over has named a document: returns what waited for that."""

@@ -99,6 +99,18 @@ def test_what_a_hand_over_does_not_name_is_let_go() -> None:
     assert gone.outstanding == 0
 
 
+def test_connections_that_open_later_are_not_remembered() -> None:
+    arrivals = Arrivals()
+    begin(arrivals, 1)
+    arrivals.opened(("g", 1))
+    assert list(arrivals.end("g")) == [(1, {DOCUMENT})]
+
+    for connection in range(2, 100):
+        arrivals.opened(("g", connection))
+
+    assert arrivals._gateways["g"].named == set()
+
+
 def test_without_room_everything_later_is_lost_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EARLY_BYTES", 10)
     arrivals = Arrivals()
