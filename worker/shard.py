@@ -365,6 +365,7 @@ class Shard:
                 break
             size = document.size_bytes()
             if document.unload(also_used=now - document.last_used >= REST_SECONDS):
+                self.closed_count += 1
                 freed += size
         return freed
 

@@ -70,6 +70,9 @@ BEHIND_SECONDS = 0.1
 CLOSED_DOCUMENTS = 500
 """After so many were closed there is memory to give back."""
 
+GIVE_BACK_SECONDS = 30.0
+"""What fewer have left is given back after so long."""
+
 TRIM_BYTES = 256 * 1024
 """Input that is durable and still in its streams; what is below waits for the next tick."""
 
@@ -153,6 +156,7 @@ class Worker:
         self._list_again = False
         self._checkpoint_failed = False
         self._closed_count = 0
+        self._gave_back_at = float("-inf")
         self._probe_at = self._probe_seconds = 0.0
         self._probe_bytes = 0
         self._resumed_at = float("-inf")
@@ -659,8 +663,9 @@ class Worker:
                 excess -= shard.free_memory(excess, now)
             self._closed_count += shard.closed_count
             shard.closed_count = 0
-        if self._closed_count >= CLOSED_DOCUMENTS:
-            self._closed_count = 0
+        is_long_ago = now - self._gave_back_at >= GIVE_BACK_SECONDS
+        if self._closed_count >= CLOSED_DOCUMENTS or (self._closed_count and is_long_ago):
+            self._closed_count, self._gave_back_at = 0, now
             self._maintenance.submit(give_memory_back)
         self._metrics.documents_open.set(documents)
         self._metrics.document_bytes.set(size)
@@ -703,7 +708,6 @@ class Worker:
                 shard.found([document_id], self._effects(effects, shard), now)
 
     async def _checkpoints(self) -> None:
-        loop = asyncio.get_running_loop()
         last = time.monotonic()
         while True:
             await asyncio.sleep(TICK_SECONDS)
@@ -711,10 +715,15 @@ class Worker:
             due = self._store.checkpoint_due() and not self._checkpoint_failed
             if due or (aged and self._store.tail_bytes):
                 last = time.monotonic()
-                touched, self._touched = self._touched, set()
-                left = await loop.run_in_executor(self._maintenance, self._checkpoint, touched)
-                self._wake.set()
-                self._touched |= left
+                await self._checkpoint_touched()
+
+    async def _checkpoint_touched(self) -> None:
+        """A call of its own, or its sets of all documents would stay until the next one."""
+        loop = asyncio.get_running_loop()
+        touched, self._touched = self._touched, set()
+        left = await loop.run_in_executor(self._maintenance, self._checkpoint, touched)
+        self._wake.set()
+        self._touched |= left
 
     def _checkpoint(self, touched: set[DocumentId]) -> set[DocumentId]:
         """In a thread: move the WAL's content into the document folders, compact what is due.
