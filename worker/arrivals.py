@@ -94,7 +94,7 @@ class Arrivals:
         return known is not None and not known.has_lost
 
     def begin(
-        self, gateway: str, item: HandOver, known: Iterable[tuple[int, set[DocumentId]]]
+        self, gateway: str, item: HandOver, known: Iterable[tuple[int, Iterable[DocumentId]]]
     ) -> bool:
         """A hand-over begins; False for one whose gateway must hear first that something is lost.
 

@@ -1,5 +1,6 @@
 """Who takes part in a document, and what waits to be dealt with for it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from amsync.errors import StorageError
@@ -22,6 +23,9 @@ OFFER_SECONDS = 10.0
 LOAD_RETRY_SECONDS = 1.0
 LOAD_RETRY_DOUBLINGS = 6
 LOADS_UNTIL_REFUSED = 3
+FEW = 3
+"""So many peers need no tables."""
+
 SILENCE_SECONDS = 10.0
 LONGEST_SILENCE_SECONDS = 300.0
 
@@ -92,29 +96,72 @@ class Peer:
         self.needs_reset = True
 
 
-class Peers(dict[Address, Peer]):
-    """The peers of one document, by address and by the number that the engine knows."""
+class Peers:
+    """The peers of one document, by address and by the number that the engine knows.
+
+    A few are looked through; tables would take 460 bytes, and most documents have one peer.
+    """
+
+    __slots__ = ("_few", "_tables")
 
     def __init__(self) -> None:
-        super().__init__()
-        self.numbers: dict[int, Peer] = {}
+        self._few: tuple[Peer, ...] = ()
+        self._tables: tuple[dict[Address, Peer], dict[int, Peer]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._few if self._tables is None else self._tables[0])
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self._few if self._tables is None else self._tables[0].values())
+
+    def get(self, address: Address) -> Peer | None:
+        """The peer of this address, if there is one."""
+        if self._tables is not None:
+            return self._tables[0].get(address)
+        for peer in self._few:
+            if peer.address == address:
+                return peer
+        return None
+
+    def numbered(self, number: int) -> Peer | None:
+        """The peer of this number, if there is one."""
+        if self._tables is not None:
+            return self._tables[1].get(number)
+        for peer in self._few:
+            if peer.number == number:
+                return peer
+        return None
 
     def join(self, peer: Peer) -> Peer:
         """Add a peer, or return the one of this address that there is already."""
-        known = self.setdefault(peer.address, peer)
-        self.numbers[known.number] = known
-        return known
+        known = self.get(peer.address)
+        if known is not None:
+            return known
+        if self._tables is None and len(self._few) < FEW:
+            self._few = (*self._few, peer)
+            return peer
+        if self._tables is None:
+            few, self._few = self._few, ()
+            self._tables = {each.address: each for each in few}, {each.number: each for each in few}
+        by_address, by_number = self._tables
+        by_address[peer.address] = by_number[peer.number] = peer
+        return peer
 
     def leave(self, peer: Peer) -> None:
         """Remove a peer that is there."""
-        del self[peer.address]
-        del self.numbers[peer.number]
+        if self._tables is None:
+            self._few = tuple(each for each in self._few if each is not peer)
+            return
+        by_address, by_number = self._tables
+        del by_address[peer.address], by_number[peer.number]
+        if len(by_address) <= FEW:
+            self._few, self._tables = tuple(by_address.values()), None
 
     def audience(self, sender: Peer, target_id: str | None) -> list[Address]:
         """Who gets a broadcast: all but the sender's own id, or those with the target's."""
         return [
             peer.address
-            for peer in self.values()
+            for peer in self
             if peer.peer_id != sender.peer_id
             and target_id in (None, peer.peer_id)
             and peer.access > Access.NONE
@@ -122,17 +169,17 @@ class Peers(dict[Address, Peer]):
 
     def asking(self) -> list[Peer]:
         """Who has asked for the document and has got no answer."""
-        return [peer for peer in self.values() if peer.asks and not peer.told_unavailable]
+        return [peer for peer in self if peer.asks and not peer.told_unavailable]
 
     def is_awaited(self, now: float) -> bool:
         """Somebody has offered the document, not too long ago to be believed."""
-        return any(p.offered and now - p.offered_at < OFFER_SECONDS for p in self.values())
+        return any(p.offered and now - p.offered_at < OFFER_SECONDS for p in self)
 
     def forgiven(self, now: float) -> list[Peer]:
         """Who is to start over with a reset, and may now."""
         return [
             peer
-            for peer in self.values()
+            for peer in self
             if peer.needs_reset
             and not peer.in_engine
             and peer.access > Access.NONE
@@ -140,24 +187,26 @@ class Peers(dict[Address, Peer]):
         ]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LoadRetry:
     """When a document that could not be read is tried again: after 1 s, then ever later."""
 
     failures: int = 0
     retry_at: float = 0.0
 
-    def failed(self, now: float) -> None:
-        """Note a failure."""
-        self.failures += 1
-        doublings = min(self.failures - 1, LOAD_RETRY_DOUBLINGS)
-        self.retry_at = now + LOAD_RETRY_SECONDS * 2**doublings
+    def failed(self, now: float) -> "LoadRetry":
+        """What follows a failure."""
+        doublings = min(self.failures, LOAD_RETRY_DOUBLINGS)
+        return LoadRetry(self.failures + 1, now + LOAD_RETRY_SECONDS * 2**doublings)
 
     @property
     def lasts(self) -> bool:
         """It fails for so long that nobody should wait for it any more."""
         return self.failures >= LOADS_UNTIL_REFUSED
 
+
+NEVER_FAILED = LoadRetry()
+"""Of nearly every document."""
 
 DocumentItem = SyncIn | UnavailableIn | AccessIn | Greet | Close | Call | Resume
 

@@ -13,9 +13,10 @@ Invariants:
   over under this epoch; its sync messages wait for that (`arrivals`).
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from amsync.errors import StorageError
@@ -58,6 +59,8 @@ SLEEP_SECONDS = 120.0
 REST_SECONDS = 5.0
 """Only for want of memory a document is let go so soon after its last message."""
 
+FEW_DOCUMENTS = 8
+
 MAX_REPORTED_HEADS = 100
 MAX_CLOCK_AHEAD_MS = 24 * 3600 * 1000
 """A report from further in the future would mute its storage id until then."""
@@ -75,12 +78,31 @@ class Connection:
     peer_id: str
     storage_id: str | None
     wants_announcements: bool
-    documents: set[DocumentId] = field(default_factory=set)
+    documents: tuple[DocumentId, ...] | set[DocumentId] = ()
+    """A tuple of a few: a set takes 216 bytes, and most connections have few documents."""
     listed: Iterator[DocumentId] = _NOTHING
     to_offer: deque[DocumentId] | None = None
     unanswered: set[DocumentId] | frozenset[DocumentId] = frozenset()
     offer_open: bool = False
     offered_at: float = 0.0
+
+    def joined(self, document_id: DocumentId) -> None:
+        """It takes part in a document."""
+        if document_id in self.documents:
+            return
+        if isinstance(self.documents, set):
+            self.documents.add(document_id)
+        elif len(self.documents) < FEW_DOCUMENTS:
+            self.documents = (*self.documents, document_id)
+        else:
+            self.documents = {*self.documents, document_id}
+
+    def left(self, document_id: DocumentId) -> None:
+        """It takes part no more."""
+        if isinstance(self.documents, set):
+            self.documents.discard(document_id)
+        else:
+            self.documents = tuple(each for each in self.documents if each != document_id)
 
     def offer(self, document_id: DocumentId) -> None:
         """Have it told of a document, behind those it is to be told of already."""
@@ -517,7 +539,7 @@ class Shard:
 
     def _join(self, connection: Connection, document_id: DocumentId) -> Peer:
         document = self._document(document_id)
-        connection.documents.add(document_id)
+        connection.joined(document.document_id)  # one text for all who have it open
         known = document.peers.get(connection.address)
         return known or document.join(
             Peer(connection.address, connection.number, connection.peer_id, connection.storage_id)
@@ -541,6 +563,7 @@ class Shard:
     def _open(self, address: Address, item: Open, effects: Effects) -> None:
         connection = self.connections.get(address)
         if connection is None:
+            address = (sys.intern(address[0]), address[1])  # one text for all of a gateway
             connection = Connection(
                 address, self._next_number, item.peer_id, item.storage_id, item.wants_announcements
             )
@@ -569,7 +592,7 @@ class Shard:
         connection = self.connections.get(address)
         for document_id in documents:
             if connection is not None:
-                connection.documents.discard(document_id)
+                connection.left(document_id)
             if document_id in self.documents:
                 ticket.outstanding += 1
                 self._submit(document_id, Waiting(ticket, address, Close(address[1])))
@@ -632,7 +655,7 @@ class Shard:
                     connection.offer(document.document_id)
                     self._offer_more(connection, effects, now)
         if document.not_greeted:
-            passed_over, document.not_greeted = document.not_greeted, []
+            passed_over, document.not_greeted = document.not_greeted, ()
             for address in passed_over:
                 if address in self.connections:
                     self.connections[address].has_answered(document.document_id)
@@ -641,7 +664,7 @@ class Shard:
             self._observed(document, effects, now)
 
     def _observed(self, document: DocumentSynchronizer, effects: Effects, now: float) -> None:
-        seen, document.peer_heads = document.peer_heads, []
+        seen, document.peer_heads = document.peer_heads, ()
         for peer, heads in seen:
             if peer.storage_id is None:
                 continue

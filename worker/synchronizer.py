@@ -45,7 +45,15 @@ from amsync.protocol.envelope import (
 from amsync.protocol.sync import names_no_heads
 from amsync.worker import calls, sending
 from amsync.worker.listening import Listening
-from amsync.worker.peers import DocumentItem, LoadRetry, Peer, Peers, Waiting, WriteGate
+from amsync.worker.peers import (
+    NEVER_FAILED,
+    DocumentItem,
+    LoadRetry,
+    Peer,
+    Peers,
+    Waiting,
+    WriteGate,
+)
 from amsync.worker.ports import (
     Address,
     Effects,
@@ -96,15 +104,15 @@ class DocumentSynchronizer:
     _waking: tuple[int, ...] = ()
     """Peers that slept and are to be greeted with the next sync."""
     _edited_at: float = 0.0
-    _unsaved: list[bytes] = field(default_factory=list)
+    _unsaved: tuple[bytes, ...] = ()
     _breaks: int = 0
     _is_stale: bool = False
     """What is in memory must be read again as soon as the job that has it, or the load, ends."""
-    _loading: LoadRetry = field(default_factory=LoadRetry)
+    _loading: LoadRetry = NEVER_FAILED
     _listening: Listening = field(init=False)
-    peer_heads: list[tuple[Peer, list[bytes]]] = field(default_factory=list)
+    peer_heads: tuple[tuple[Peer, list[bytes]], ...] = ()
     """Heads that peers with a storage id were seen to have; the shard takes and clears them."""
-    not_greeted: list[Address] = field(default_factory=list)
+    not_greeted: tuple[Address, ...] = ()
     """Who was to be told of the document, and won't be; the shard takes and clears them."""
 
     def __post_init__(self) -> None:
@@ -132,7 +140,7 @@ class DocumentSynchronizer:
         self.last_used = now
         if self._may_release():
             assert self._engine is not None
-            self._listening.release(self._engine, self.peers.values())
+            self._listening.release(self._engine, self.peers)
             self._sync([], [], (), effects, now)
         forgiven = self._forgiven(now)
         for peer in forgiven:
@@ -176,9 +184,9 @@ class DocumentSynchronizer:
         self._engine = engine or self.factory.new()
         self._heads = tuple(self._engine.heads())
         self.state = State.READY
-        self._loading.failures = 0
-        returning = [peer for peer in self.peers.values() if peer.in_engine]
-        sleeping = [peer for peer in self.peers.values() if peer.token]
+        self._loading = NEVER_FAILED
+        returning = [peer for peer in self.peers if peer.in_engine]
+        sleeping = [peer for peer in self.peers if peer.token]
         for peer in returning:
             peer.in_engine = False
         if self.deleted:
@@ -203,9 +211,9 @@ class DocumentSynchronizer:
         Its peers stay, and are reset when it is there.
         """
         self._is_stale = self.state in (State.BUSY, State.LOADING)
-        is_asleep = self.state is State.COLD and any(peer.token for peer in self.peers.values())
+        is_asleep = self.state is State.COLD and any(peer.token for peer in self.peers)
         if self.state is State.READY or is_asleep:
-            self._engine, self._heads, self._unsaved = None, (), []
+            self._engine, self._heads, self._unsaved = None, (), ()
             self.state = State.LOADING
             effects.loads.append(self.document_id)
 
@@ -213,8 +221,9 @@ class DocumentSynchronizer:
         """The chunks of this step could not be made durable; what was to be said is withdrawn."""
         effects.count("documents_rewound")
         for address in effects.answered.get(self.document_id, ()):
-            if address in self.peers:
-                self.peers[address].asks = True
+            peer = self.peers.get(address)
+            if peer is not None:
+                peer.asks = True
         if self.state is not State.LOADING:  # the load that is asked for begins later
             self.reload(effects)
 
@@ -231,18 +240,18 @@ class DocumentSynchronizer:
         and greeted with a reset when the document can be read again.
         """
         self.state, self._is_stale = State.COLD, False
-        self._loading.failed(now)
+        self._loading = self._loading.failed(now)
         if self._loading.lasts:
             effects.count("documents_unreadable")
             self._refuse_all(effects)
-            for peer in self.peers.values():
+            for peer in self.peers:
                 peer.in_engine, peer.needs_reset, peer.token = False, True, b""
 
     def load_broken(self, effects: Effects, now: float) -> None:
         """What is stored can't be opened; trying again would not help."""
         effects.count("documents_blocked")
         self.state, self._is_stale = State.BLOCKED, False
-        self._unavailable([peer.address for peer in self.peers.values()], effects)
+        self._unavailable([peer.address for peer in self.peers], effects)
         self.run(effects, now)
 
     def isolate(self, effects: Effects) -> None:
@@ -257,9 +266,9 @@ class DocumentSynchronizer:
                 calls.reply(waiting, waiting.item, self._unopened_error(), b"", effects)
             waiting.ticket.done()
         self._in_hand, self._in_job = (), ()
-        self._engine, self._heads, self._unsaved = None, (), []
+        self._engine, self._heads, self._unsaved = None, (), ()
         self.state, self._is_stale = State.BLOCKED, False
-        self._unavailable([peer.address for peer in self.peers.values()], effects)
+        self._unavailable([peer.address for peer in self.peers], effects)
         self._refuse_all(effects)
 
     def job_finished(self, result: object, effects: Effects, now: float) -> None:
@@ -298,7 +307,7 @@ class DocumentSynchronizer:
         assert isinstance(waiting.item, Call)
         if is_gone:
             self._forget_content()
-            targets = [peer.address for peer in self.peers.values()]
+            targets = [peer.address for peer in self.peers]
             self._unavailable(targets, effects)
         calls.reply(waiting, waiting.item, error, b"", effects)
         self._finish((waiting,))
@@ -318,13 +327,13 @@ class DocumentSynchronizer:
         """
         if not self._is_at_rest() or self.state is not State.READY or self._engine is None:
             return False
-        using = [peer for peer in self.peers.values() if peer.in_engine]
+        using = [peer for peer in self.peers if peer.in_engine]
         if using and not (also_used and self._may_sleep(using)):
             return False
         for peer in using:
             peer.token = self._engine.token(peer.number)
             peer.in_engine = peer.offered = False
-        self._engine, self._heads, self._unsaved = None, (), []
+        self._engine, self._heads, self._unsaved = None, (), ()
         self.state = State.COLD
         return True
 
@@ -498,7 +507,7 @@ class DocumentSynchronizer:
         if peer is None:
             return None
         if peer.in_engine or self.deleted or not self._heads:
-            self.not_greeted.append(address)
+            self.not_greeted = (*self.not_greeted, address)
             return None
         peer.access = item.access
         self._admit(peer, reset=False)
@@ -574,7 +583,7 @@ class DocumentSynchronizer:
             self._finish(taken)
 
     def _syncs_with(self, number: int) -> bool:
-        peer = self.peers.numbers.get(number)
+        peer = self.peers.numbered(number)
         return peer is not None and peer.in_engine
 
     def _start(
@@ -595,24 +604,25 @@ class DocumentSynchronizer:
         keep_unsaved: bool = False,
     ) -> None:
         if outcome.chunks and not self._heads:
-            creator = creator or next((p for p in self.peers.values() if p.offered), None)
+            creator = creator or next((p for p in self.peers if p.offered), None)
         self._heads = outcome.heads
         if keep_unsaved:
-            self._unsaved = list(outcome.chunks)
+            self._unsaved = tuple(outcome.chunks)
         elif outcome.chunks:
             effects.chunks[self.document_id] += [*self._unsaved, *outcome.chunks]
-            self._unsaved = []
+            self._unsaved = ()
         if outcome.sidecar is not None:
             effects.sidecars.append((self.document_id, outcome.sidecar))
         for fault in outcome.faults:
             self._fault(fault.peer, fault.reason, effects, now)
-        for number, heads in outcome.peer_heads:
-            if number in self.peers.numbers:
-                self.peer_heads.append((self.peers.numbers[number], heads))
+        if outcome.peer_heads:
+            seen = ((self.peers.numbered(number), heads) for number, heads in outcome.peer_heads)
+            named = ((peer, heads) for peer, heads in seen if peer is not None)
+            self.peer_heads = (*self.peer_heads, *named)
         edited_at = self._edited_at if outcome.chunks else 0.0
         authors = {w.address for w in (*self._in_hand, *self._in_job)}
         for data, numbers in outcome.messages:
-            peers = [self.peers.numbers[n] for n in numbers if n in self.peers.numbers]
+            peers = [peer for n in numbers if (peer := self.peers.numbered(n)) is not None]
             to_others = any(peer.address not in authors for peer in peers)
             self._send(data, peers, creator, edited_at if to_others else 0.0, effects)
         self._settle(effects, now)
@@ -658,7 +668,7 @@ class DocumentSynchronizer:
         for peer in asking:
             peer.told_unavailable = True
         self._unavailable([peer.address for peer in asking], effects)
-        readers = [p for p in self.peers.values() if not p.asks and p.in_engine]
+        readers = [p for p in self.peers if not p.asks and p.in_engine]
         # A reader that names heads which it may not give us: as absent as for anyone else.
         untold = [p for p in readers if not p.told_unavailable and not self._listening.may_write(p)]
         for peer in untold:
@@ -667,7 +677,7 @@ class DocumentSynchronizer:
 
     def _fault(self, number: int, reason: str, effects: Effects, now: float) -> None:
         effects.count("engine_faults", reason)
-        peer = self.peers.numbers.get(number)
+        peer = self.peers.numbered(number)
         if reason != "loop_reset" and peer is not None:
             self._silence(peer, effects, now)
 
@@ -682,13 +692,13 @@ class DocumentSynchronizer:
         """The engine failed inside: silence who caused it, read the document again for the rest."""
         effects.count("engine_broken", type(error).__name__)
         self._breaks += 1
-        self._engine, self._heads, self._unsaved = None, (), []
+        self._engine, self._heads, self._unsaved = None, (), ()
         for address in dict.fromkeys(w.address for w in batch if isinstance(w.item, SyncIn)):
-            if address in self.peers:
-                self._silence(self.peers[address], effects, now)
+            if (peer := self.peers.get(address)) is not None:
+                self._silence(peer, effects, now)
         if self._breaks >= BREAKS_UNTIL_BLOCKED:
             self.state = State.BLOCKED
-            self._unavailable([peer.address for peer in self.peers.values()], effects)
+            self._unavailable([peer.address for peer in self.peers], effects)
             return
         self.state = State.LOADING
         effects.loads.append(self.document_id)
@@ -750,8 +760,8 @@ class DocumentSynchronizer:
 
     def _forget_content(self) -> None:
         self.deleted, self.is_stored = True, False
-        self._engine, self._heads, self._unsaved = self.factory.new(), (), []
-        for peer in self.peers.values():
+        self._engine, self._heads, self._unsaved = self.factory.new(), (), ()
+        for peer in self.peers:
             peer.in_engine = False
 
     def _retire(self, peer: Peer) -> None:

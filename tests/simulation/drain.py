@@ -127,7 +127,7 @@ class Drain:
             if not shard.connections.keys() <= live:
                 raise Violation(f"shard {shard.number} remembers connections that have ended")
             for document in shard.documents.values():
-                if not document.peers.keys() <= shard.connections.keys():
+                if not {peer.address for peer in document.peers} <= shard.connections.keys():
                     raise Violation(f"{document.document_id} has peers that have gone")
                 if document._inbox or document.state is synchronizer.State.BUSY:
                     raise Violation(f"{document.document_id} keeps items in state {document.state}")

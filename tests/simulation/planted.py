@@ -166,8 +166,7 @@ def keeps_the_peer_state_across_a_reconnect(patch: Patch) -> None:
         connection.number = numbers.setdefault(item.peer_id, connection.number)
 
     def remove(self: Any, peer: Peer) -> None:
-        del self.peers[peer.address]
-        self.peers.numbers.pop(peer.number, None)
+        self.peers.leave(peer)
 
     def admit_once(self: Any, peer: Peer, *, reset: bool, **more: Any) -> None:
         known = admitted.setdefault(id(self), set())
@@ -254,7 +253,7 @@ def sends_to_the_wrong_connection(patch: Patch) -> None:
 @plant
 def sends_broadcasts_back_to_their_sender(patch: Patch) -> None:
     def relay(self: Any, sender: Peer, item: EphemeralIn, effects: Any) -> None:
-        for gateway, numbers in sending.by_gateway(self.peers).items():
+        for gateway, numbers in sending.by_gateway(p.address for p in self.peers).items():
             effects.send(
                 gateway,
                 EphemeralOut(
@@ -275,7 +274,7 @@ def forgets_the_initial_change_at_the_first_edit(patch: Patch) -> None:
     absorb = DocumentSynchronizer._absorb
 
     def absorb_without(self: Any, outcome: Any, effects: Any, now: float, **more: Any) -> None:
-        self._unsaved = []
+        self._unsaved = ()
         absorb(self, outcome, effects, now, **more)
 
     patch.setattr(DocumentSynchronizer, "_absorb", absorb_without)
@@ -302,7 +301,7 @@ def forgets_who_asked_for_an_absent_document(patch: Patch) -> None:
         unavailable(self, addresses, effects)
         for address in addresses:
             if self.state is State.READY:
-                self._retire(self.peers[address])
+                self._retire(self.peers.get(address))
 
     patch.setattr(DocumentSynchronizer, "_unavailable", tell_and_retire)
 
