@@ -54,6 +54,10 @@ class NativeDocument:
         """See the binding."""
         return self._document.change_count()
 
+    def stored_bytes(self) -> int:
+        """Bytes of the snapshot and the changes behind it."""
+        return self._document.stored_bytes()
+
     def size_bytes(self) -> int:
         """See the binding."""
         return self._document.size_bytes()

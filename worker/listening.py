@@ -3,7 +3,7 @@
 Sans-IO. A peer is a writer for the engine if its access allows it and what it writes can be
 saved. While nothing can be saved, writers are held: treated with the protocol's read-only flag,
 from the moment in which they next speak. When it is over they are reset, so that they send what
-was not taken.
+was not taken. In a document that is as large as it may be, writers are held for good.
 """
 
 from collections.abc import Iterable
@@ -18,15 +18,27 @@ from amsync.worker.ports import EngineDocument, EngineRefused
 class Listening:
     """The roles of one document's peers in its engine.
 
-    `has_held`: a peer may be held; never False while one is.
+    `has_held`: a peer may be held; never False while one is. `is_full`: the document is as large
+    as it may be.
     """
 
     gate: WriteGate = field(default_factory=WriteGate)
     has_held: bool = False
+    is_full: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Changes are taken from those who may write."""
+        return self.gate.is_open and not self.is_full
+
+    def measure(self, engine: EngineDocument) -> bool:
+        """Look whether the document is full; tell whether it has become so just now."""
+        was_full, self.is_full = self.is_full, self.gate.bounds.are_reached(engine)
+        return self.is_full and not was_full
 
     def may_write(self, peer: Peer) -> bool:
         """Tell whether changes of this peer are taken now."""
-        return peer.access >= Access.WRITE and self.gate.is_open
+        return peer.access >= Access.WRITE and self.is_open
 
     def admit(self, engine: EngineDocument, peer: Peer, *, reset: bool, token: bytes = b"") -> None:
         """Begin to sync with a peer, or go on where the token of an earlier owner says.
@@ -48,8 +60,8 @@ class Listening:
         peer.was_reset = peer.was_reset or reset
 
     def hold(self, engine: EngineDocument, peer: Peer) -> None:
-        """Take nothing from a peer in the engine while nothing can be saved."""
-        if not self.gate.is_open and not peer.held and peer.access >= Access.WRITE:
+        """Take nothing from a peer in the engine while nothing can be saved, or it is full."""
+        if not self.is_open and not peer.held and peer.access >= Access.WRITE:
             engine.set_read_only(peer.number, True)
             self._note_held(peer)
 
@@ -78,5 +90,5 @@ class Listening:
         return True
 
     def _note_held(self, peer: Peer) -> None:
-        peer.held = peer.access >= Access.WRITE and not self.gate.is_open
+        peer.held = peer.access >= Access.WRITE and not self.is_open
         self.has_held = self.has_held or peer.held

@@ -15,7 +15,7 @@ from amsync.protocol.envelope import (
     UnavailableIn,
 )
 from amsync.values import cheap
-from amsync.worker.ports import Address
+from amsync.worker.ports import Address, EngineDocument
 
 OFFER_SECONDS = 10.0
 """So long the others wait for a document that somebody has offered."""
@@ -45,15 +45,38 @@ class Ticket:
         self.outstanding -= 1
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentBounds:
+    """How large a document may become by what peers write; 0: no bound.
+
+    One message may go beyond it, and the application always may.
+    """
+
+    max_bytes: int = 0
+    max_changes: int = 0
+
+    def are_reached(self, engine: EngineDocument) -> bool:
+        """The document is as large as it may be."""
+        return bool(
+            (self.max_changes and engine.change_count() >= self.max_changes)
+            or (self.max_bytes and engine.stored_bytes() >= self.max_bytes)
+        )
+
+
+NO_BOUNDS = DocumentBounds()
+
+
 @dataclass(slots=True)
 class WriteGate:
-    """Whether what peers write can be saved; one for all documents of a shard.
+    """Whether what peers write can be saved, and is wanted; one for all documents of a shard.
 
     Attributes:
         error: Why not; None while the gate is open.
+        bounds: Of every document.
     """
 
     error: StorageError | None = None
+    bounds: DocumentBounds = NO_BOUNDS
 
     @property
     def is_open(self) -> bool:

@@ -74,6 +74,7 @@ class EngineDocument(Protocol):
 
     def heads(self) -> list[bytes]: ...
     def change_count(self) -> int: ...
+    def stored_bytes(self) -> int: ...
     def size_bytes(self) -> int: ...
     def add_peer(
         self,
@@ -157,6 +158,8 @@ class Effects:
     created: set[DocumentId] = field(default_factory=set)
     """Documents that are stored from this step on, if their chunks become durable."""
     failures: list[tuple[DocumentId, BaseException]] = field(default_factory=list)
+    full: list[DocumentId] = field(default_factory=list)
+    """Documents that have become as large as they may: from now on they are only read."""
     sidecars: list[tuple[DocumentId, bytes]] = field(default_factory=list)
     """What to keep beside the chunks, when there is time; nothing depends on it."""
 

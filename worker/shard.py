@@ -48,7 +48,7 @@ from amsync.protocol.envelope import (
 )
 from amsync.worker.arrivals import Arrivals
 from amsync.worker.gossip import KnownHeads, RemoteHeadsTable
-from amsync.worker.peers import Peer, Ticket, Waiting, WriteGate
+from amsync.worker.peers import NO_BOUNDS, DocumentBounds, Peer, Ticket, Waiting, WriteGate
 from amsync.worker.ports import Address, Effects, EngineDocument, EngineFactory
 from amsync.worker.synchronizer import DocumentSynchronizer
 
@@ -128,6 +128,7 @@ class Shard:
         factory: Makes engine documents.
         auto_create: Create unknown documents for peers that may write.
         wall_ms: Offset that turns `now` into ms since 1970, for remote heads.
+        bounds: Of every document.
         arrivals: Where shards change hands; None: this is the only owner ever.
     """
 
@@ -142,13 +143,14 @@ class Shard:
         wall_ms: int = 0,
         idle_seconds: float = IDLE_SECONDS,
         sleep_seconds: float = SLEEP_SECONDS,
+        bounds: DocumentBounds = NO_BOUNDS,
         arrivals: Arrivals | None = None,
     ) -> None:
         self.number = number
         self.epoch = epoch
         self.documents: dict[DocumentId, DocumentSynchronizer] = {}
         self.connections: dict[Address, Connection] = {}
-        self._gate = WriteGate()
+        self._gate = WriteGate(bounds=bounds)
         self._factory = factory
         self._shard_count = shard_count
         self._auto_create = auto_create

@@ -183,6 +183,7 @@ class DocumentSynchronizer:
         self.is_stored = is_stored
         self._engine = engine or self.factory.new()
         self._heads = tuple(self._engine.heads())
+        self._listening.measure(self._engine)
         self.state = State.READY
         self._loading = NEVER_FAILED
         returning = [peer for peer in self.peers if peer.in_engine]
@@ -340,7 +341,8 @@ class DocumentSynchronizer:
     def _may_sleep(self, using: Iterable[Peer]) -> bool:
         """All of it is stored, and nobody waits for anything."""
         is_stored = bool(self._heads) and not (self._unsaved or self._waking)
-        waits = self._listening.has_held or any(peer.reset_due or peer.asks for peer in using)
+        is_held = self._listening.has_held and not self._listening.is_full
+        waits = is_held or any(peer.reset_due or peer.asks for peer in using)
         return is_stored and not waits
 
     def size_bytes(self) -> int:
@@ -358,7 +360,7 @@ class DocumentSynchronizer:
 
     def _may_release(self) -> bool:
         """Peers whose changes were not taken may write again."""
-        is_over = self._listening.has_held and self.gate.is_open
+        is_over = self._listening.has_held and self._listening.is_open
         return is_over and self.state is State.READY
 
     def _unopened_error(self) -> StorageError:
@@ -611,6 +613,9 @@ class DocumentSynchronizer:
         elif outcome.chunks:
             effects.chunks[self.document_id] += [*self._unsaved, *outcome.chunks]
             self._unsaved = ()
+        has_grown = bool(outcome.chunks) and self._engine is not None
+        if has_grown and self._listening.measure(cast(EngineDocument, self._engine)):
+            effects.full.append(self.document_id)
         if outcome.sidecar is not None:
             effects.sidecars.append((self.document_id, outcome.sidecar))
         for fault in outcome.faults:

@@ -40,6 +40,7 @@ from amsync.storage import Position as Durable
 from amsync.turns import Routine, Turns
 from amsync.worker.arrivals import Arrivals
 from amsync.worker.engine import NativeFactory, give_memory_back, load_document
+from amsync.worker.peers import NO_BOUNDS, DocumentBounds
 from amsync.worker.ports import Effects, EngineDocument, EngineRefused, Tenure
 from amsync.worker.publisher import Publisher
 from amsync.worker.shard import Shard
@@ -83,11 +84,12 @@ class WorkerOptions:
 
     Documents are closed `idle_seconds` after nobody syncs them any more, or `sleep_seconds` after
     the last message of those who do. `document_bytes` bounds the estimated memory of open ones:
-    above it they are closed sooner. `compaction_bytes` bounds what is read for compaction after
-    one checkpoint; the rest waits for the next one.
+    above it they are closed sooner. `bounds`: how large one may become. `compaction_bytes` bounds
+    what is read for compaction after one checkpoint; the rest waits for the next one.
     """
 
     auto_create: bool = True
+    bounds: DocumentBounds = NO_BOUNDS
     document_bytes: int = 1024 * 1024 * 1024
     compaction_bytes: int = 256 * 1024 * 1024
     idle_seconds: float = 30.0
@@ -179,6 +181,7 @@ class Worker:
             wall_ms=int((time.time() - time.monotonic()) * 1000),
             idle_seconds=self._options.idle_seconds,
             sleep_seconds=self._options.sleep_seconds,
+            bounds=self._options.bounds,
             arrivals=None if sequences is None else Arrivals.after(sequences),
         )
         stream = shard_stream(self._prefix, number)
@@ -337,6 +340,12 @@ class Worker:
                     "a document failed unexpectedly; it is isolated",
                     extra={"document_id": document_id},
                     exc_info=failure,
+                )
+            for document_id in each.full:
+                self._metrics.count("documents_full", "")
+                log.warning(
+                    "a document is as large as it may be; it is only read from now on",
+                    extra={"document_id": document_id},
                 )
             self._start_jobs(each)
             for document_id, sidecar in each.sidecars:

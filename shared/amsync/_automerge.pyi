@@ -159,6 +159,9 @@ class Document:
     def queued(self) -> list[bytes]:
         """Chunks of the changes that wait for a dependency, oldest first, uncompressed."""
 
+    def stored_bytes(self) -> int:
+        """The snapshot and the changes behind it, as they are on disk; cheap to call."""
+
     def size_bytes(self) -> int:
         """Memory held, roughly; cheap to call."""
 

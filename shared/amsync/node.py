@@ -8,7 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -91,12 +91,11 @@ class Node(Life):
             incarnation = uuid.uuid4().hex
             self._bus = MemoryBus()
             turns = Turns()
-            worker_options = replace(self.options.worker, auto_create=self.options.auto_create_docs)
             self._worker = Worker(
                 self._bus,
                 self.store,
                 self.metrics,
-                worker_options,
+                self.options.worker_options(),
                 incarnation=incarnation,
                 prefix=PREFIX,
                 gateway_stream=partial(gateway_stream, PREFIX),

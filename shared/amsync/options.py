@@ -6,7 +6,7 @@ everywhere. Each `check` raises ConfigError: which option, what was found, what 
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from amsync.auth import AuthConfig
 from amsync.errors import ConfigError
@@ -18,6 +18,7 @@ from amsync.gateway.proxies import parse_networks
 from amsync.protocol.access import Share
 from amsync.storage.volume import MAX_SHARD_COUNT
 from amsync.tls import TLSConfig
+from amsync.worker.peers import DocumentBounds
 from amsync.worker.worker import WorkerOptions
 
 MAX_DRAIN_SECONDS = 3600
@@ -130,11 +131,17 @@ class ListenOptions(ProcessOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class KeepOptions(ProcessOptions):
-    """Where documents are kept, and when they are made."""
+    """Where documents are kept, when they are made, and how large clients may make them.
+
+    Attributes:
+        max_document_bytes, max_document_changes: What is larger is only read; 0: no bound.
+    """
 
     data_dir: str | os.PathLike[str] = ".automerge"
     auto_create_docs: bool = True
     storage_id: str | Ephemeral | None = None
+    max_document_bytes: int = 256 * 1024 * 1024
+    max_document_changes: int = 5_000_000
     worker: WorkerOptions = field(default_factory=WorkerOptions)
 
     def check(self) -> None:
@@ -143,11 +150,20 @@ class KeepOptions(ProcessOptions):
         if not isinstance(self.data_dir, str | os.PathLike) or not os.fspath(self.data_dir):
             raise ConfigError(f"data_dir={self.data_dir!r} is not allowed; give a directory")
         _check_bool("auto_create_docs", self.auto_create_docs)
+        for name in ("max_document_bytes", "max_document_changes"):
+            bound = getattr(self, name)
+            if isinstance(bound, bool) or not isinstance(bound, int) or bound < 0:
+                raise ConfigError(f"{name}={bound!r} is not allowed; give 0 (no bound) or more")
         if not isinstance(self.storage_id, str | Ephemeral | None):
             found_id = self.storage_id
             raise ConfigError(
                 f"storage_id={found_id!r} is not allowed; give None, a text or amsync.EPHEMERAL"
             )
+
+    def worker_options(self) -> WorkerOptions:
+        """How the worker behaves."""
+        bounds = DocumentBounds(self.max_document_bytes, self.max_document_changes)
+        return replace(self.worker, auto_create=self.auto_create_docs, bounds=bounds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,8 @@ class Server:
             loopback without `auth` those of this machine, else all.
         trusted_proxies: Networks of the proxies that end TLS, as "10.0.0.0/8"; from them alone
             X-Forwarded-For and X-Forwarded-Proto are believed.
+        max_document_bytes, max_document_changes: A document that clients have made so large is
+            only read from then on; 0: no bound.
 
     Raises:
         ConfigError: An argument is not allowed.
@@ -85,6 +87,8 @@ class Server:
         drain_seconds: float = 0.0,
         allowed_origins: Sequence[str] | None = None,
         trusted_proxies: Sequence[str] = (),
+        max_document_bytes: int = NodeOptions.max_document_bytes,
+        max_document_changes: int = NodeOptions.max_document_changes,
     ) -> None:
         self._options = NodeOptions(
             port=port,
@@ -102,6 +106,8 @@ class Server:
             auth=auth,
             allowed_origins=allowed_origins,
             trusted_proxies=trusted_proxies,
+            max_document_bytes=max_document_bytes,
+            max_document_changes=max_document_changes,
         )
         self._node = Node(self._options)
         self._loop: asyncio.AbstractEventLoop | None = None

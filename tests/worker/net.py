@@ -23,6 +23,7 @@ from amsync.protocol.envelope import (
 )
 from amsync.worker.arrivals import Arrivals
 from amsync.worker.engine import NativeFactory, load_document
+from amsync.worker.peers import NO_BOUNDS, DocumentBounds
 from amsync.worker.ports import Effects, EngineFactory
 from amsync.worker.shard import Shard
 
@@ -50,6 +51,7 @@ class Net:
         shard_count: int = 1,
         epoch: int = 1,
         arrivals: Arrivals | None = None,
+        bounds: DocumentBounds = NO_BOUNDS,
     ) -> None:
         self.epoch, self.has_arrivals = epoch, arrivals is not None
         self.sequences = arrivals.sequences() if arrivals is not None else {}
@@ -61,6 +63,7 @@ class Net:
             auto_create=auto_create,
             wall_ms=1_000_000,
             arrivals=arrivals,
+            bounds=bounds,
         )
         self.now = 100.0
         self.position = 0
@@ -75,6 +78,7 @@ class Net:
         self.waiting: deque[Callable[[Effects], None]] = deque()
         self.published: list[tuple[str, Outbound]] = []
         self.counts: list[tuple[str, str]] = []
+        self.full: list[DocumentId] = []
         self.loads = 0
         self.clients: dict[tuple[str, int], Client] = {}
 
@@ -156,6 +160,7 @@ class Net:
         for document_id, chunks in effects.chunks.items():
             self.stored.setdefault(document_id, []).extend(chunks)
         self.counts += effects.counts
+        self.full += effects.full
         for gateway, items in effects.outbound.items():
             for stamped in items:
                 assert (stamped.shard, stamped.epoch) == (self.shard.number, self.epoch)

@@ -27,7 +27,7 @@ from amsync.auth import AuthConfig
 from amsync.errors import AmsyncError, ConfigError, VolumeError
 from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import Limits, default_limits
-from amsync.options import EPHEMERAL, Ephemeral
+from amsync.options import EPHEMERAL, Ephemeral, KeepOptions
 from amsync.protocol.access import Share
 from amsync.server import new_event_loop
 from amsync.tls import TLSConfig
@@ -233,6 +233,18 @@ def keep_options(command: Command) -> Command:
             default=None,
             help="Storage id told to clients; `ephemeral` tells none. Made and kept if not given.",
         ),
+        option(
+            "--max-document-bytes",
+            type=click.IntRange(0),
+            default=KeepOptions.max_document_bytes,
+            help="A document of that size on disk is only read from then on; 0: no bound.",
+        ),
+        option(
+            "--max-document-changes",
+            type=click.IntRange(0),
+            default=KeepOptions.max_document_changes,
+            help="A document of so many changes is only read from then on; 0: no bound.",
+        ),
     )(command)
 
 
@@ -318,6 +330,8 @@ def keep_values(given: dict[str, Any]) -> dict[str, Any]:
         "data_dir": given["data_dir"],
         "auto_create_docs": given["auto_create_docs"],
         "storage_id": EPHEMERAL if storage_id == "ephemeral" else storage_id,
+        "max_document_bytes": given["max_document_bytes"],
+        "max_document_changes": given["max_document_changes"],
     }
 
 

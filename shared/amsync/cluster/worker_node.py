@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +57,7 @@ class WorkerNode(ClusterMember):
             self.bus,
             store,
             self.metrics,
-            replace(self.options.worker, auto_create=self.options.auto_create_docs),
+            self.options.worker_options(),
             incarnation=self.incarnation,
             prefix=prefix,
             gateway_stream=partial(gateway_stream, prefix),

@@ -87,6 +87,11 @@ impl Archive {
         self.tail.chunks.contains_key(&index)
     }
 
+    /// The document as it is kept on disk: the snapshot, and the changes behind it.
+    pub fn stored_bytes(&self) -> usize {
+        self.base.as_ref().map_or(0, |base| base.bytes.len()) + self.tail.bytes
+    }
+
     pub fn size_bytes(&self) -> usize {
         let base = self.base.as_ref().map_or(0, |base| base.bytes.len());
         base + self.tail.size_bytes() + self.copies.size_bytes()

@@ -140,6 +140,10 @@ impl Document {
         chunks.iter().map(|chunk| PyBytes::new(py, chunk)).collect()
     }
 
+    fn stored_bytes(&self) -> usize {
+        self.engine.stored_bytes()
+    }
+
     fn size_bytes(&self) -> usize {
         self.engine.size_bytes()
     }

@@ -103,6 +103,10 @@ impl Engine {
         self.history.queue.chunks()
     }
 
+    pub fn stored_bytes(&self) -> usize {
+        self.history.archive.stored_bytes()
+    }
+
     pub fn size_bytes(&self) -> usize {
         let kept: usize = self.peers.values().map(|peer| peer.kept_bytes).sum();
         self.history.size_bytes() + self.peers.len() * BYTES_PER_PEER + kept
