@@ -50,10 +50,9 @@ class SigningKey:
     def jwk(self, **more: Any) -> dict[str, Any]:
         """Its public half."""
         found: dict[str, Any] = _CLASSES[self.kind].to_jwk(self.private.public_key(), as_dict=True)
-        found |= {"use": "sig", "alg": self.algorithm, **more}
         if self.key_id is not None:
             found["kid"] = self.key_id
-        return found
+        return {**found, "use": "sig", "alg": self.algorithm, **more}
 
     def sign(self, claims: dict[str, Any], **header: Any) -> str:
         """A token; a header that is None is left out."""
@@ -70,7 +69,7 @@ class IssuerServer(Closing):
         ca: The certificate that clients have to trust.
         keys: What it publishes; the first one signs.
         cache_control: Of the keys; None: no such header.
-        asked: How often each path was asked for.
+        asked: How often each path was asked for and answered.
         answers: Path -> what is done instead of answering properly.
         discovery: What its discovery document says instead.
     """
@@ -83,6 +82,7 @@ class IssuerServer(Closing):
         self.published: list[dict[str, Any]] | None = None
         self.cache_control: str | None = "public, max-age=3600"
         self.asked: Counter[str] = Counter()
+        self._begun: Counter[str] = Counter()
         self.answers: dict[str, Answer] = {}
         self.discovery: dict[str, Any] = {}
         self._path = path
@@ -153,11 +153,11 @@ class IssuerServer(Closing):
     def recover(self) -> None:
         self.answers = {}
 
-    def wait_asked(self, path: str, count: int, seconds: float = 10.0) -> None:
-        """Return when a path was asked for so often; fails if that takes too long."""
+    def wait_begun(self, path: str, count: int, seconds: float = 10.0) -> None:
+        """Return when a path was asked for so often, answered or not."""
         with self._news:
-            came = self._news.wait_for(lambda: self.asked[path] >= count, seconds)
-        assert came, f"{path} was asked for {self.asked[path]} times, not {count}"
+            came = self._news.wait_for(lambda: self._begun[path] >= count, seconds)
+        assert came, f"{path} was asked for {self._begun[path]} times, not {count}"
 
     def close(self) -> None:
         if self._loop.is_closed():
@@ -172,13 +172,16 @@ class IssuerServer(Closing):
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path
+        with self._news:
+            self._begun[path] += 1
+            self._news.notify_all()
         try:
             instead = self.answers.get(path) or self.answers.get("*")
             if instead is not None:
                 return await instead(request)
             if path == f"{self._path}/.well-known/openid-configuration":
-                found = {"issuer": self.url, "jwks_uri": f"https://127.0.0.1:{self.port}/keys"}
-                found["jwks_uri"] = f"https://127.0.0.1:{self.port}{self.jwks_path}"
+                keys_url = f"https://127.0.0.1:{self.port}{self.jwks_path}"
+                found = {"issuer": self.url, "jwks_uri": keys_url}
                 return web.json_response({**found, **self.discovery})
             if path == self.jwks_path:
                 keys = self.published
@@ -190,9 +193,7 @@ class IssuerServer(Closing):
                 return web.json_response({"keys": keys}, headers=headers)
             return web.Response(status=404)
         finally:
-            with self._news:
-                self.asked[path] += 1
-                self._news.notify_all()
+            self.asked[path] += 1
 
 
 def answering(status: int = 200, body: bytes = b"", **headers: str) -> Answer:

@@ -18,7 +18,7 @@ import aiohttp
 from amsync.auth import token as tokens
 from amsync.auth.claims import Expected, identify
 from amsync.auth.config import AuthConfig
-from amsync.auth.fetch import Fetched, fetch_keys, open_session
+from amsync.auth.fetch import Fetched, FetchFailed, fetch_keys, open_session
 from amsync.auth.identity import Identity
 from amsync.auth.issuers import TENANT, Issuer, known_as, tenants_of
 from amsync.auth.keys import Key, KeySet
@@ -139,10 +139,14 @@ class Authenticator:
     async def close(self) -> None:
         """End fetching. Whoever waits for keys is refused."""
         for each in self._remotes:
-            await each.close()
+            each.stop()
         session, self._session = self._session, None
         if session is not None:
+            # First: it aborts connections, where a request that is cancelled would begin a
+            # farewell of TLS that nobody waits for.
             await session.close()
+        for each in self._remotes:
+            await each.close()
         if self._validator is not None:
             self._validator.close()
 
@@ -237,7 +241,8 @@ class Authenticator:
         raise AuthRefused(401, "issuer_unknown")
 
     async def _fetch(self, issuer: Issuer) -> Fetched:
-        assert self._session is not None
+        if self._session is None:
+            raise FetchFailed("connection", "closed")
         return await fetch_keys(self._session, issuer)
 
 

@@ -47,6 +47,7 @@ class RemoteKeys:
         self._wake = asyncio.Event()
         self._round: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_stopping = False
         self._may_warn = Seldom(60.0, clock)
         self._is_failing = False
 
@@ -54,8 +55,13 @@ class RemoteKeys:
         """Begin to fetch keys, at once and then whenever it is due or asked for."""
         self._task = asyncio.create_task(self._run(), name="amsync-auth-keys")
 
+    def stop(self) -> None:
+        """Begin to end: nothing is asked of it any more, and what fails now is no failure."""
+        self._is_stopping = True
+
     async def close(self) -> None:
-        """End that; whoever waits for a fetch goes on without."""
+        """End fetching; whoever waits for a fetch goes on without."""
+        self.stop()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -71,7 +77,7 @@ class RemoteKeys:
 
     def may_help(self) -> bool:
         """Tell whether it is worth to `refresh`, or too early for that."""
-        if self._task is None:
+        if self._task is None or self._is_stopping:
             return False
         if self._round is not None:
             return True
@@ -80,7 +86,7 @@ class RemoteKeys:
 
     async def refresh(self) -> None:
         """Have the keys fetched, and wait for it; the fetch may fail."""
-        if self._task is None:
+        if self._task is None or self._is_stopping:
             return
         if self._round is None:
             self._round = asyncio.get_running_loop().create_future()
@@ -90,7 +96,7 @@ class RemoteKeys:
                 await asyncio.shield(self._round)
 
     async def _run(self) -> None:
-        while True:
+        while not self._is_stopping:
             await self._sleep()
             await self._fetch_once()
 
@@ -137,6 +143,8 @@ class RemoteKeys:
         self._is_failing = False
 
     def _fail(self, label: str, detail: str) -> None:
+        if self._is_stopping:
+            return
         self._freshness.failed(self._clock())
         self._count("auth_keys_failed", label)
         self._is_failing = True
