@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-
-from amsync.auth import AuthRefused, Identity
 from tests.auth.trying import Trial, trying
 from tests.support.badtokens import ACCEPTED, BAD_TOKENS, BadToken, auth_of
 from tests.support.issuer import CLIENT_ID, IssuerServer
+
+from amsync.auth import AuthRefused, Identity
 
 
 @pytest.fixture

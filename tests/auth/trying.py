@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amsync.auth import Authenticator, AuthConfig, AuthRefused, Identity
+from amsync.auth import AuthConfig, Authenticator, AuthRefused, Identity
 
 
 class Clock:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import uvloop
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from amsync.tls import write_cert
+from amsync.tls import TLSConfig, write_cert
 
 from .closing import Closing
 
@@ -75,7 +76,10 @@ class IssuerServer(Closing):
     """
 
     def __init__(self, folder: Path, *, path: str = "", key: SigningKey | None = None) -> None:
-        tls = write_cert(folder)
+        """Start it; issuers of one folder have one certificate."""
+        tls = TLSConfig(folder / "amsync-cert.pem", folder / "amsync-key.pem")
+        if not Path(tls.cert).exists():
+            write_cert(folder)
         self.ca = Path(tls.cert)
         self._tls = tls.server_context()
         self.keys: list[SigningKey] = [key or SigningKey("first")]
@@ -87,7 +91,7 @@ class IssuerServer(Closing):
         self.discovery: dict[str, Any] = {}
         self._path = path
         self._news = threading.Condition()
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()  # closes what others leave open
         self._thread = threading.Thread(target=self._loop.run_forever, name="issuer", daemon=True)
         self._thread.start()
         self._runner: web.AppRunner | None = None
@@ -143,6 +147,7 @@ class IssuerServer(Closing):
     def stop(self) -> None:
         """Be down: connections are refused."""
         runner, self._runner = self._runner, None
+
         if runner is not None:
             self._do(runner.cleanup())
 

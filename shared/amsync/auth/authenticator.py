@@ -18,7 +18,7 @@ import aiohttp
 from amsync.auth import token as tokens
 from amsync.auth.claims import Expected, identify
 from amsync.auth.config import AuthConfig
-from amsync.auth.fetch import Fetched, FetchFailed, fetch_keys, open_session
+from amsync.auth.fetch import Fetched, fetch_keys, open_session
 from amsync.auth.identity import Identity
 from amsync.auth.issuers import TENANT, Issuer, known_as, tenants_of
 from amsync.auth.keys import Key, KeySet
@@ -89,7 +89,8 @@ class Authenticator:
         self._config, self._clock, self._monotonic, self._count = config, clock, monotonic, count
         self._policy = config.policy()
         self._context = config.tls_context()
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: set[aiohttp.ClientSession] = set()
+        self._is_started = False
         self._validator: CustomValidator | None = None
         if config.custom_validator is not None:
             self._validator = CustomValidator(
@@ -131,8 +132,8 @@ class Authenticator:
 
     async def start(self) -> None:
         """Begin to fetch keys; does not wait for them, and no issuer that is down prevents it."""
-        if self._remotes and self._session is None:
-            self._session = open_session(self._context)
+        if not self._is_started:
+            self._is_started = True
             for each in self._remotes:
                 each.start()
 
@@ -140,10 +141,7 @@ class Authenticator:
         """End fetching. Whoever waits for keys is refused."""
         for each in self._remotes:
             each.stop()
-        session, self._session = self._session, None
-        if session is not None:
-            # First: it aborts connections, where a request that is cancelled would begin a
-            # farewell of TLS that nobody waits for.
+        for session in list(self._sessions):
             await session.close()
         for each in self._remotes:
             await each.close()
@@ -241,9 +239,12 @@ class Authenticator:
         raise AuthRefused(401, "issuer_unknown")
 
     async def _fetch(self, issuer: Issuer) -> Fetched:
-        if self._session is None:
-            raise FetchFailed("connection", "closed")
-        return await fetch_keys(self._session, issuer)
+        async with open_session(self._context) as session:
+            self._sessions.add(session)
+            try:
+                return await fetch_keys(session, issuer)
+            finally:
+                self._sessions.discard(session)
 
 
 def _may_sign(key: Key, issuer: str) -> bool:

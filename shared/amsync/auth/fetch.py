@@ -51,9 +51,13 @@ class Fetched:
 
 
 def open_session(context: ssl.SSLContext) -> aiohttp.ClientSession:
-    """A session for `fetch_keys`; to be closed. Connections are not kept: fetches are rare."""
+    """A session for one `fetch_keys`: they are rare, so no connection is kept between them.
+
+    To be closed, also to end a fetch: that aborts connections, while a request that is cancelled
+    begins a farewell of TLS, which a server that hangs never ends.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context, force_close=True, limit=16),
+        connector=aiohttp.TCPConnector(ssl=context),
         timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -118,11 +122,15 @@ async def _get(session: aiohttp.ClientSession, url: str) -> tuple[object, float 
         asyncio.timeout(TIMEOUT_SECONDS),
         session.get(url, allow_redirects=False) as answer,
     ):
-        if answer.status != 200:
-            raise FetchFailed("status", f"{url} answered {answer.status}")
-        body = bytearray()
-        async for part in answer.content.iter_chunked(64 * 1024):
-            body += part
-            if len(body) > MAX_BYTES:
-                raise FetchFailed("too_large", f"{url} answered more than {MAX_BYTES:,} bytes")
+        try:
+            if answer.status != 200:
+                raise FetchFailed("status", f"{url} answered {answer.status}")
+            body = bytearray()
+            async for part in answer.content.iter_chunked(64 * 1024):
+                body += part
+                if len(body) > MAX_BYTES:
+                    raise FetchFailed("too_large", f"{url} answered over {MAX_BYTES:,} bytes")
+        finally:
+            if answer.connection is not None and answer.connection.transport is not None:
+                answer.connection.transport.abort()  # not all of the answer was read
         return json.loads(bytes(body)), max_age_of(answer.headers.get("Cache-Control", ""))
