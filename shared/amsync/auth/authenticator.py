@@ -88,7 +88,6 @@ class Authenticator:
         """
         self._config, self._clock, self._monotonic, self._count = config, clock, monotonic, count
         self._policy = config.policy()
-        self._context = config.tls_context()
         self._sessions: set[aiohttp.ClientSession] = set()
         self._is_started = False
         self._validator: CustomValidator | None = None
@@ -104,6 +103,7 @@ class Authenticator:
             self._by_name |= dict.fromkeys(known_as(issuer.url), trust)
             if trust.remote is not None and tenants_of(issuer.url) is not None:
                 self._of_tenants.append(trust)
+        self._context = config.tls_context() if self._remotes else None
         self._may_warn = Seldom(60.0, monotonic)
 
     def _trust(self, issuer: Issuer) -> _Trust:
@@ -239,6 +239,7 @@ class Authenticator:
         raise AuthRefused(401, "issuer_unknown")
 
     async def _fetch(self, issuer: Issuer) -> Fetched:
+        assert self._context is not None
         async with open_session(self._context) as session:
             self._sessions.add(session)
             try:

@@ -114,7 +114,7 @@ def from_text(text: str) -> KeySet:
         return KeySet(_from_pem(text))
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UnusableKey("it is neither PEM nor JSON") from None
     return from_document(document)
 
