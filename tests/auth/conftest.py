@@ -16,3 +16,9 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IssuerServer]:
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> TLSConfig:
     return write_cert(Path(tmp_path_factory.mktemp("tls")))
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OIDC_CLIENT_ID", "OIDC_ISSUER"):
+        monkeypatch.delenv(name, raising=False)

@@ -8,11 +8,11 @@ import jwt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.badtokens import part
-from tests.support.issuer import CLIENT_ID, SigningKey
 
 from amsync.auth import AuthConfig, Authenticator, AuthRefused, Identity
 from amsync.auth.keys import UnusableKey, from_jwk_set, from_text
+from support.badtokens import part
+from support.issuer import CLIENT_ID, SigningKey
 
 KEYS = [SigningKey("rsa"), SigningKey("ec", "ES256"), SigningKey(None, "EdDSA")]
 NOW = 1_800_000_000

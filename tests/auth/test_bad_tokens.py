@@ -1,20 +1,14 @@
 """Every bad token is refused with its status and counter; every good one is taken."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.auth.trying import Trial, trying
-from tests.support.badtokens import ACCEPTED, BAD_TOKENS, BadToken, auth_of
-from tests.support.issuer import CLIENT_ID, IssuerServer
 
 from amsync.auth import AuthRefused, Identity
+from support.badtokens import ACCEPTED, BAD_TOKENS, BadToken, auth_of
+from support.issuer import CLIENT_ID, IssuerServer
 
-
-@pytest.fixture
-def issuer(lasting_issuer: IssuerServer) -> Iterator[IssuerServer]:
-    yield lasting_issuer
-    lasting_issuer.recover()
+from .trying import Clock, Trial, trying
 
 
 @pytest.mark.parametrize("bad", BAD_TOKENS, ids=lambda bad: bad.name)
@@ -97,3 +91,21 @@ def test_refusal_never_holds_the_token(issuer: IssuerServer) -> None:
             assert error.__suppress_context__ or error.__context__ is None
 
     trying(auth_of(issuer), scenario)
+
+
+def test_token_is_taken_until_the_leeway_after_its_end(issuer: IssuerServer) -> None:
+    async def scenario(trial: Trial) -> None:
+        await trial.until("auth_keys_fetched", "ok")
+        for now, is_taken in ((999.0, True), (1029.9, True), (1030.0, False), (99.0, False)):
+            clock.now = now
+            token = issuer.token(iat=130, nbf=130, exp=1000)
+            if is_taken:
+                assert (await trial.verify(token)).expires_at == 1000
+            elif now > 1000:
+                assert await trial.refused(token) == (401, "token_expired")
+            else:
+                assert await trial.refused(token) == (401, "token_not_yet_valid")
+
+    clock = Clock(0.0)
+    config = replace(auth_of(issuer), allowed_domains=None, required_claims={})
+    trying(config, scenario, clock=clock)

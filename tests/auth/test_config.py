@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.auth.test_several_issuers import SECRET, pem_of
-from tests.support.issuer import SigningKey
 
 from amsync import AuthConfig, ConfigError, Issuer
+from support.issuer import SigningKey
+
+from .test_several_issuers import SECRET, pem_of
 
 URL = "https://issuer.example.com"
 

@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 import jwt
 import pytest
 import uvloop
-from tests.auth.trying import Trial, trying
-from tests.support.issuer import (
+
+from amsync.auth import AuthConfig
+from amsync.auth import remote as remote_module
+from support.issuer import (
     CLIENT_ID,
     Answer,
     IssuerServer,
@@ -24,12 +26,18 @@ from tests.support.issuer import (
     saying,
 )
 
-from amsync.auth import AuthConfig
-from amsync.auth import remote as remote_module
+from .trying import Trial, trying
 
 KEYS = "/keys"
 UNAVAILABLE = (401, "keys_unavailable")
 UNKNOWN = (401, "key_unknown")
+
+
+@pytest.fixture
+def issuer(tmp_path: Path) -> Iterator[IssuerServer]:
+    """One that a test may change."""
+    with IssuerServer(tmp_path / "issuer") as server:
+        yield server
 
 
 def config_of(issuer: IssuerServer, **more: Any) -> AuthConfig:

@@ -9,20 +9,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.auth.trying import Trial, trying
-from tests.support.issuer import CLIENT_ID, IssuerServer
 
-from amsync.auth import AuthConfig
+from amsync.auth import AuthConfig, AuthRefused
+from support.issuer import CLIENT_ID, IssuerServer
+
+from .trying import Trial, trying
 
 EMAIL = (403, "email_refused")
 CLAIM = (403, "claim_refused")
 NO = (403, "validator_refused")
 FAILED = (403, "validator_failed")
-
-
-@pytest.fixture
-def issuer(lasting_issuer: IssuerServer) -> IssuerServer:
-    return lasting_issuer
 
 
 def config_of(issuer: IssuerServer, **more: Any) -> AuthConfig:
@@ -33,8 +29,6 @@ def outcome(config: AuthConfig, token: str, **options: Any) -> tuple[int, str] |
     """The subject, or status and reason."""
 
     async def scenario(trial: Trial) -> tuple[int, str] | str:
-        from amsync import AuthRefused
-
         try:
             return (await trial.verify(token)).subject
         except AuthRefused as refused:
@@ -346,14 +340,17 @@ def test_failing_validator_is_logged_once_a_minute_and_without_the_token(
     issuer: IssuerServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(trial: Trial) -> None:
+        def logged() -> list[logging.LogRecord]:
+            return [each for each in caplog.records if each.name == "amsync.auth"]
+
         token = issuer.token()
         for _ in range(5):
             await trial.refused(token)
-        assert len(caplog.records) == 1
+        assert len(logged()) == 1
         trial.monotonic.now += 61
         await trial.refused(token)
-        assert len(caplog.records) == 2
-        for record in caplog.records:
+        assert len(logged()) == 2
+        for record in logged():
             shown = logging.Formatter().format(record) + str(record.__dict__)
             assert not any(part in shown for part in token.split("."))
 

@@ -1,7 +1,6 @@
 """An authenticator for the length of a test, and what became of a token."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -25,16 +24,15 @@ class Trial:
     """What a test's coroutine gets.
 
     Attributes:
-        clock, monotonic: The authenticator's.
+        monotonic: The authenticator's; its other clock is the real one, as tokens are.
         counts: What it has counted, by (event, label).
     """
 
     def __init__(self, config: AuthConfig, **options: Any) -> None:
-        self.clock, self.monotonic = Clock(time.time()), Clock(1000.0)
+        self.monotonic = Clock(1000.0)
         self.counts: Counter[tuple[str, str]] = Counter()
         self.authenticator = Authenticator(
             config,
-            clock=self.clock,
             monotonic=self.monotonic,
             count=lambda event, label: self.counts.update([(event, label)]),
             **options,

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.support.issuer import SigningKey
 
 from amsync import AuthConfig, Issuer, write_cert
 from amsync.cli import cli
 from amsync.cli import options as cli_options
 from amsync.cluster.gateway_node import GatewayNode
 from amsync.node import Node
+from support.issuer import SigningKey
 
 SECRET = "SECRETSECRETSECRETSECRETSECRETSECRET"
 URL = "https://issuer.example.com"

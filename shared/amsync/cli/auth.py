@@ -58,7 +58,11 @@ def auth_options(command: Command) -> Command:
             help="Of an issuer that signs with HS256; 32 bytes or more.",
         ),
         _texts("--auth-algorithm", "What signatures may be; else all that fit the keys."),
-        _texts("--auth-required-claim", "name=value, or name: what the token has to say."),
+        _texts(
+            "--auth-required-claim",
+            "name=value, or name: what the token has to say.",
+            " Several: repeat it; in the variable, commas.",
+        ),
         option(
             "--auth-issuers",
             type=Tables(),
@@ -96,8 +100,8 @@ def auth_options(command: Command) -> Command:
     )(command)
 
 
-def _texts(name: str, text: str) -> Any:
-    return option(name, type=Texts(), multiple=True, default=(), help=text + MANY)
+def _texts(name: str, text: str, several: str = MANY) -> Any:
+    return option(name, type=Texts(), multiple=True, default=(), help=text + several)
 
 
 def auth_values(given: dict[str, Any]) -> AuthConfig | None:
