@@ -160,7 +160,7 @@ class Admission:
                 return None
             token = find_token(request, allow_query=self._authenticator.config.allow_query_token)
             if token is None:
-                raise _Refused(HTTPStatus.UNAUTHORIZED, "no_token")
+                raise _Refused(HTTPStatus.UNAUTHORIZED, "token_missing")
             identity = self._authenticator.verify_now(token)
             if identity is None:
                 self._in_background(self._verify(connection, request, token, readable, upgrade))
@@ -268,7 +268,7 @@ class Admission:
                 log.exception("a request could not be judged; it is refused")
                 self._metrics.count("internal_errors", "admission")
                 status, reason = HTTPStatus.UNAUTHORIZED, "not_verified"
-        is_about_token = reason == "no_token" or not isinstance(error, _Refused)
+        is_about_token = reason == "token_missing" or not isinstance(error, _Refused)
         if is_about_token:
             self._address_of(connection).failures.take(self._now())
         if status is not HTTPStatus.SERVICE_UNAVAILABLE:

@@ -134,14 +134,14 @@ class TestPlaces:
         assert not any(token in str(record.__dict__) for record in ours)
         assert token.encode() not in (refusal.value.response.body or b"")
 
-    def test_no_token_is_refused_with_a_challenge(self, door: Door) -> None:
+    def test_token_missing_is_refused_with_a_challenge(self, door: Door) -> None:
         with pytest.raises(InvalidStatus) as refusal:
             door.come()
 
         assert refusal.value.response.status_code == 401
         assert refusal.value.response.headers["WWW-Authenticate"] == "Bearer"
-        assert refusal.value.response.body == b"no token\n"
-        assert door.count("handshakes_total", result="no_token") == 1
+        assert refusal.value.response.body == b"token missing\n"
+        assert door.count("handshakes_total", result="token_missing") == 1
 
     def test_subprotocol_without_ours_beside_the_token_is_explained(
         self, door: Door, issuer: IssuerServer
@@ -368,7 +368,7 @@ class TestWebPages:
             assert status == 403
             assert headers["Access-Control-Allow-Origin"] is None
 
-    def test_who_brings_no_token_gets_the_page_that_balancers_look_at(self, door: Door) -> None:
+    def test_without_a_token_there_is_the_page_that_balancers_look_at(self, door: Door) -> None:
         assert self.asks(door)[0] == 200
 
 
