@@ -162,13 +162,22 @@ class Checkpointer:
             for item in items[SAMPLE:]:
                 call(item)
             return
-        with ThreadPoolExecutor(writers, thread_name_prefix="amsync-write") as pool:
+        waiting = iter(items[SAMPLE:])
+
+        def work() -> None:
             try:
-                for _ in pool.map(call, items[SAMPLE:]):
-                    pass
+                for item in waiting:  # a list's iterator gives each item to one thread
+                    call(item)
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                for _ in waiting:  # the others come to an end, too
+                    pass
                 raise
+
+        # Not a task for each item: with ten thousands of them these take more than what is written.
+        with ThreadPoolExecutor(writers, thread_name_prefix="amsync-write") as pool:
+            tasks = [pool.submit(work) for _ in range(writers)]
+        for task in tasks:
+            task.result()
 
     def remove_wal(self, directory: Path) -> None:
         """Remove our own incarnation's directory and what failed appends left in it.
