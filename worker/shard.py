@@ -15,8 +15,7 @@ Invariants:
 
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 from amsync.errors import StorageError
@@ -47,6 +46,7 @@ from amsync.protocol.envelope import (
     Welcome,
 )
 from amsync.worker.arrivals import Arrivals
+from amsync.worker.connection import Connection
 from amsync.worker.gossip import KnownHeads, RemoteHeadsTable
 from amsync.worker.peers import NO_BOUNDS, DocumentBounds, Peer, Ticket, Waiting, WriteGate
 from amsync.worker.ports import Address, Effects, EngineDocument, EngineFactory
@@ -59,64 +59,9 @@ SLEEP_SECONDS = 120.0
 REST_SECONDS = 5.0
 """Only for want of memory a document is let go so soon after its last message."""
 
-FEW_DOCUMENTS = 8
-
 MAX_REPORTED_HEADS = 100
 MAX_CLOCK_AHEAD_MS = 24 * 3600 * 1000
 """A report from further in the future would mute its storage id until then."""
-
-
-_NOTHING: Iterator[DocumentId] = iter(())
-
-
-@dataclass(slots=True)
-class Connection:
-    """A connection as this shard knows it."""
-
-    address: Address
-    number: int
-    peer_id: str
-    storage_id: str | None
-    wants_announcements: bool
-    documents: tuple[DocumentId, ...] | set[DocumentId] = ()
-    """A tuple of a few: a set takes 216 bytes, and most connections have few documents."""
-    listed: Iterator[DocumentId] = _NOTHING
-    to_offer: deque[DocumentId] | None = None
-    unanswered: set[DocumentId] | frozenset[DocumentId] = frozenset()
-    offer_open: bool = False
-    offered_at: float = 0.0
-
-    def joined(self, document_id: DocumentId) -> None:
-        """It takes part in a document."""
-        if document_id in self.documents:
-            return
-        if isinstance(self.documents, set):
-            self.documents.add(document_id)
-        elif len(self.documents) < FEW_DOCUMENTS:
-            self.documents = (*self.documents, document_id)
-        else:
-            self.documents = {*self.documents, document_id}
-
-    def left(self, document_id: DocumentId) -> None:
-        """It takes part no more."""
-        if isinstance(self.documents, set):
-            self.documents.discard(document_id)
-        else:
-            self.documents = tuple(each for each in self.documents if each != document_id)
-
-    def offer(self, document_id: DocumentId) -> None:
-        """Have it told of a document, behind those it is to be told of already."""
-        if self.to_offer is None:  # most connections never need one, and it takes 760 bytes
-            self.to_offer = deque()
-        self.to_offer.append(document_id)
-
-    def await_answer(self, document_id: DocumentId) -> None:
-        """It has been greeted with this document."""
-        self.unanswered = {*self.unanswered, document_id}
-
-    def has_answered(self, document_id: DocumentId) -> None:
-        """It has spoken of this document, or won't be asked."""
-        self.unanswered = self.unanswered - {document_id}
 
 
 class Shard:
