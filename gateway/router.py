@@ -57,6 +57,13 @@ AWAY_WAIT_SECONDS = 0.1
 GATHER_SECONDS = 0.05
 """So long answers wait for others and for the next edit: each wake of a worker costs far more."""
 
+FAR_GATHER_SECONDS = 0.3
+"""The same where a worker is another process: between the edits of somebody who types."""
+
+MOST_WAITING = 3
+"""Answers of one connection; with so many nothing waits longer. The worker holds back what is new
+from who has left eight messages unanswered, and those which wait here count there."""
+
 
 Sizes = list[tuple[int, int]]
 """Bytes of each connection."""
@@ -123,7 +130,9 @@ class Router:
         self._streams: dict[int, str] = {}
         self._wake = Routine(turns, self._append_all)
         self._flushed = asyncio.Event()
-        self._is_waiting = False
+        self._gather_seconds = GATHER_SECONDS if hand_over is None else FAR_GATHER_SECONDS
+        self._gathering: asyncio.TimerHandle | None = None
+        self._waiting: dict[int, int] = {}
         self.refusal = self._refused_now = ""
         self._reading = Routine(turns, self._read)
         self._trim_bytes = trim_bytes
@@ -147,22 +156,28 @@ class Router:
         self._dirty.add(shard)
         if not may_wait:
             self._wake.set()
-        elif not self._is_waiting:
-            self._is_waiting = True
-            self._later(GATHER_SECONDS, self._gathered)
+        else:
+            self._gather(connection)
 
-    def _gathered(self) -> None:
-        self._is_waiting = False
-        if self._dirty:
+    def _gather(self, connection: int) -> None:
+        count = self._waiting[connection] = self._waiting.get(connection, 0) + 1
+        if count >= MOST_WAITING:
             self._wake.set()
+        elif self._gathering is None:
+            loop = asyncio.get_running_loop()
+            self._gathering = loop.call_later(self._gather_seconds, self._wake.set)
+
+    def _end_gathering(self) -> None:
+        """What waits is sent now; what comes later waits for a time of its own."""
+        self._waiting.clear()
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
 
     def _outgoing(self, shard: int) -> _Outgoing:
         self._streams[shard] = shard_stream(self._prefix, shard)
         outgoing = self._shards[shard] = _Outgoing(is_welcome=self._hand_over is None)
         return outgoing
-
-    def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_later(seconds, call)
 
     async def flush(self) -> dict[int, Position]:
         """Wait until everything is appended; returns the last position of each shard."""
@@ -182,6 +197,7 @@ class Router:
 
     async def _append_all(self) -> None:
         shards = list(self._dirty)
+        self._end_gathering()
         self._refused_now = ""
         if self._hand_over is not None and len(shards) > 1:
             # Together: one way to Redis and back for all, not one for each.

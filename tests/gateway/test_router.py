@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from amsync.bus import MemoryBus, Reader, shard_stream
 from amsync.bus.port import START
-from amsync.gateway.router import Router
+from amsync.gateway.router import FAR_GATHER_SECONDS, GATHER_SECONDS, MOST_WAITING, Router
 from amsync.metrics import Metrics
 from amsync.protocol.envelope import Close, unpack_inbound
 from amsync.turns import Turns
@@ -13,7 +13,25 @@ from amsync.turns import Turns
 SHARD = 3
 
 
-def run(scenario: Callable[[Router, Reader], Awaitable[None]]) -> None:
+class SteppedLoop(asyncio.SelectorEventLoop):
+    """Its clock can be put forward."""
+
+    ahead_seconds = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_seconds
+
+
+async def let_pass(seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SteppedLoop)
+    loop.ahead_seconds += seconds
+    await pass_turns()
+
+
+def run(
+    scenario: Callable[[Router, Reader], Awaitable[None]], *, hands_over: bool = False
+) -> None:
     async def main() -> None:
         bus = MemoryBus()
         router = Router(
@@ -24,6 +42,7 @@ def run(scenario: Callable[[Router, Reader], Awaitable[None]]) -> None:
             credit=lambda _number, _size: None,
             deliver=lambda _stamped: None,
             turns=Turns(),
+            hand_over=(lambda _shard, _may_be_lost: []) if hands_over else None,
         )
         reader = bus.reader()
         reader.follow(shard_stream("p", SHARD), START)
@@ -33,7 +52,8 @@ def run(scenario: Callable[[Router, Reader], Awaitable[None]]) -> None:
             await scenario(router, reader)
             running.cancel()
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=SteppedLoop) as runner:
+        runner.run(main())
 
 
 async def pass_turns() -> None:
@@ -72,6 +92,56 @@ def test_what_may_wait_goes_by_itself_after_a_moment() -> None:
         ]
 
     run(scenario)
+
+
+def test_answers_wait_longer_for_a_worker_in_another_process() -> None:
+    async def scenario(router: Router, reader: Reader) -> None:
+        router.forward(SHARD, Close(1), 1, 10, True)
+        await let_pass(GATHER_SECONDS + FAR_GATHER_SECONDS / 2)
+        assert came(reader) == []
+
+        await let_pass(FAR_GATHER_SECONDS / 2)
+
+        assert came(reader) == [[1]]
+
+    run(scenario, hands_over=True)
+
+
+def test_an_answer_waits_for_a_time_of_its_own_after_others_were_taken_along() -> None:
+    async def scenario(router: Router, reader: Reader) -> None:
+        router.forward(SHARD, Close(1), 1, 10, True)
+        await let_pass(FAR_GATHER_SECONDS - 0.1)
+        router.forward(SHARD, Close(2), 2, 10)
+        await pass_turns()
+        assert came(reader) == [[1, 2]]
+
+        router.forward(SHARD, Close(3), 3, 10, True)
+        await let_pass(FAR_GATHER_SECONDS - 0.1)
+        assert came(reader) == []
+        await let_pass(0.1)
+
+        assert came(reader) == [[3]]
+
+    run(scenario, hands_over=True)
+
+
+def test_nothing_waits_longer_when_one_connection_has_several_answers_waiting() -> None:
+    async def scenario(router: Router, reader: Reader) -> None:
+        for number in (1, 2, 3, *[1] * (MOST_WAITING - 2)):
+            router.forward(SHARD, Close(number), number, 10, True)
+        await pass_turns()
+        assert came(reader) == []
+
+        router.forward(SHARD, Close(1), 1, 10, True)
+        await pass_turns()
+        (sent,) = came(reader)
+        router.forward(SHARD, Close(1), 1, 10, True)
+        await pass_turns()
+
+        assert sent.count(1) == MOST_WAITING
+        assert came(reader) == []
+
+    run(scenario, hands_over=True)
 
 
 def test_flush_waits_for_nothing() -> None:
