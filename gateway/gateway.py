@@ -51,7 +51,7 @@ from amsync.protocol.envelope import (
     SyncOut,
     UnavailableOut,
 )
-from amsync.turns import Turns
+from amsync.turns import Turns, seconds_to_step
 
 log = logging.getLogger("amsync.gateway")
 
@@ -579,7 +579,7 @@ class Gateway:
 
     async def _ticks(self) -> None:
         while True:
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(seconds_to_step(TICK_SECONDS))
             now = self._now()
             if self._options.hands_over:
                 self._router.nudge(now)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from amsync.turns import MOST_CALLS, Routine, Turns
+from amsync.turns import MOST_CALLS, STEP_MARGIN_SECONDS, Routine, Turns, seconds_to_step
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -197,3 +197,22 @@ def test_work_ends_with_the_task_that_lets_it_run() -> None:
         assert future.cancelled()
 
     run(scenario)
+
+
+def test_what_is_done_every_so_often_comes_together() -> None:
+    begun = [1000.0, 1000.2, 1000.7004]
+
+    met = [now + seconds_to_step(1.0, now) for now in begun]
+    met = [now + seconds_to_step(1.0, now) for now in met]
+
+    assert [round((now - met[0]) % 1.0, 2) % 1.0 for now in met] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("late", [-0.001, 0.0, 0.0004, 0.3])
+def test_a_step_is_neither_done_twice_nor_left_out(late: float) -> None:
+    moment = 1000.0 + seconds_to_step(1.0, 1000.0)
+
+    wait = seconds_to_step(1.0, moment + late)
+
+    assert STEP_MARGIN_SECONDS < wait <= 1.0 + STEP_MARGIN_SECONDS
+    assert late + wait == pytest.approx(1.0, abs=0.002)

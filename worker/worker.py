@@ -37,7 +37,7 @@ from amsync.metrics import Metrics
 from amsync.protocol.envelope import unpack_inbound
 from amsync.storage import RESCAN_SECONDS, DocumentChunks, Snapshot, Store, WalBatch
 from amsync.storage import Position as Durable
-from amsync.turns import Routine, Turns
+from amsync.turns import Routine, Turns, seconds_to_step
 from amsync.worker.arrivals import Arrivals
 from amsync.worker.engine import NativeFactory, give_memory_back, load_document
 from amsync.worker.peers import NO_BOUNDS, DocumentBounds
@@ -643,8 +643,9 @@ class Worker:
 
     async def _ticks(self) -> None:
         while True:
-            due = time.monotonic() + TICK_SECONDS
-            await asyncio.sleep(TICK_SECONDS)
+            pause = seconds_to_step(TICK_SECONDS)
+            due = time.monotonic() + pause
+            await asyncio.sleep(pause)
             self._metrics.loop_lag_seconds.set(max(0.0, time.monotonic() - due))
             self._store.check_held()
             self._results.append(self._tick)
@@ -719,7 +720,7 @@ class Worker:
     async def _checkpoints(self) -> None:
         last = time.monotonic()
         while True:
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(seconds_to_step(TICK_SECONDS))
             aged = time.monotonic() - last >= self._options.checkpoint_seconds
             due = self._store.checkpoint_due() and not self._checkpoint_failed
             if due or (aged and self._store.tail_bytes):

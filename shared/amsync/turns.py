@@ -9,15 +9,36 @@ calls, and never inside of the caller.
 `Routine` runs a coroutine function in that way: at once as far as it goes without waiting, and
 the rest when what it waits for is there. It is no task: a coroutine in it can't use
 `asyncio.timeout`, nor what needs `current_task`; a bus that does so needs tasks of its own.
+
+What is done every second is done in step (`seconds_to_step`): an idle process costs what its
+wakes cost, and ten things that are due at once take one.
 """
 
 import asyncio
+import random
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 MOST_CALLS = 32
 """In one turn; a message's whole way takes five. What is left has to let the sockets go first."""
+
+STEP_MARGIN_SECONDS = 0.002
+"""Loops count in milliseconds: what is due so soon is due, or it would be waited for twice."""
+
+_PHASE_MS = random.randrange(60_000)  # noqa: S311 - processes of a machine keep out of step
+
+
+def seconds_to_step(seconds: float, now: float | None = None) -> float:
+    """How long to sleep for something that is done so often: to a moment common to all of these.
+
+    The first time, and after a delay, that is sooner; never later, but for a few milliseconds.
+    `now` is of `time.monotonic`.
+    """
+    step_ms = max(1, round(seconds * 1000))  # as loops count
+    wait_ms = step_ms - (int((time.monotonic() if now is None else now) * 1000) - _PHASE_MS) % step_ms
+    return (wait_ms if wait_ms > STEP_MARGIN_SECONDS * 1000 else wait_ms + step_ms) / 1000
 
 
 class Turns:

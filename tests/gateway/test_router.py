@@ -29,9 +29,7 @@ async def let_pass(seconds: float) -> None:
     await pass_turns()
 
 
-def run(
-    scenario: Callable[[Router, Reader], Awaitable[None]], *, hands_over: bool = False
-) -> None:
+def run(scenario: Callable[[Router, Reader], Awaitable[None]], *, hands_over: bool = False) -> None:
     async def main() -> None:
         bus = MemoryBus()
         router = Router(

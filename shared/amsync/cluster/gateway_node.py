@@ -16,6 +16,7 @@ from amsync.front import Front
 from amsync.gateway.gateway import Gateway
 from amsync.options import GatewayNodeOptions
 from amsync.process import url_of
+from amsync.turns import seconds_to_step
 from amsync.version import __version__
 
 log = logging.getLogger("amsync.cluster")
@@ -83,7 +84,7 @@ class GatewayNode(ClusterMember):
                 away_since = loop.time()
             elif loop.time() - away_since > AWAY_SECONDS:
                 self._gateway.send_away()
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(seconds_to_step(BEAT_SECONDS))
 
     async def _beat(self) -> None:
         assert self._gateway is not None

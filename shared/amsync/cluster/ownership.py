@@ -28,6 +28,7 @@ from amsync.cluster.info import WorkerInfo
 from amsync.errors import BusError, StaleLease, StorageError, VolumeLost
 from amsync.metrics import Metrics
 from amsync.storage import SharedStore
+from amsync.turns import STEP_MARGIN_SECONDS, seconds_to_step
 from amsync.version import __version__
 from amsync.worker.leasebook import RENEW_SECONDS, TTL_SECONDS, LeaseBook
 from amsync.worker.placement import share_of
@@ -100,6 +101,7 @@ class Ownership:
         self._dropping: Counter[int] = Counter()  # drops under way; none of these is taken
         self._min_epochs: dict[int, int] = {}
         self._is_leaving = False
+        self._hurried = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self.is_settled = False
         self._misplaced = asyncio.Event()
@@ -118,7 +120,7 @@ class Ownership:
     async def find_lost(self, shards: Sequence[int]) -> Collection[int]:
         """See `Tenure`."""
         self._metrics.count("leases_overdue", "")
-        self._next_renewal = 0.0
+        self._renew_soon()
         while (lost := self.lost(shards)) is None:
             self._renewed.clear()
             await self._renewed.wait()
@@ -140,7 +142,7 @@ class Ownership:
         try:
             await self._bus.trim(shard_stream(self._prefix, shard), position, lease)
         except StaleLease:  # a Redis that was emptied knows no lease either
-            self._next_renewal = 0.0
+            self._renew_soon()
         except BusError:
             pass  # what can't be trimmed now goes with the next position
 
@@ -154,9 +156,13 @@ class Ownership:
             ConfigError: Redis belongs to another cluster now.
         """
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._again_and_again(self._keep, LOOK_SECONDS))
-            group.create_task(self._again_and_again(self._move))
-            group.create_task(self._again_and_again(self._look_again, LOOK_AGAIN_SECONDS))
+            group.create_task(self._again_and_again(self._keep, self._wait_to_keep))
+            group.create_task(self._again_and_again(self._move, self._wait_to_move))
+            group.create_task(self._again_and_again(self._look_again, self._wait_to_look_again))
+
+    def look_now(self) -> None:
+        """Something may have changed that is not to wait for the next beat."""
+        self._hurried.set()
 
     async def leave(self) -> None:
         """Give every shard away; the worker must still run.
@@ -172,19 +178,15 @@ class Ownership:
         await self._cluster.leave("worker", self._me)
 
     async def _again_and_again(
-        self, step: Callable[[float], Awaitable[None]], seconds: float | None = None
+        self, step: Callable[[float], Awaitable[None]], wait: Callable[[], Awaitable[None]]
     ) -> None:
-        """Do a step so often; without `seconds` whenever `_keep` finds something out of place.
+        """Do a step whenever it is time to.
 
         What goes wrong is tried again, and logged when it is something else than before.
         """
         trouble = ""
         while True:
-            if seconds is None:
-                await self._misplaced.wait()
-                self._misplaced.clear()
-            else:
-                await asyncio.sleep(seconds)
+            await wait()
             try:
                 await step(time.monotonic())
             except ReplyError as error:
@@ -205,20 +207,47 @@ class Ownership:
             else:
                 trouble = ""
 
+    async def _wait_to_keep(self) -> None:
+        """Until the next beat or renewal; while anything is out of place, only for a moment."""
+        seconds = min(self._next_beat, self._next_renewal) - time.monotonic()
+        if seconds <= 0 or not self._is_in_place():
+            seconds = LOOK_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+        self._hurried.clear()
+
+    async def _wait_to_move(self) -> None:
+        """Until `_keep` finds something out of place."""
+        await self._misplaced.wait()
+        self._misplaced.clear()
+
+    async def _wait_to_look_again(self) -> None:
+        await asyncio.sleep(seconds_to_step(LOOK_AGAIN_SECONDS))
+
+    def _is_in_place(self) -> bool:
+        has_ours = self.is_settled and self._wanted() == self._book.epochs().keys()
+        return has_ours and self._bus.cluster_epoch == self._epoch
+
+    def _renew_soon(self) -> None:
+        self._next_renewal = 0.0
+        self._hurried.set()
+
     # -- staying alive
 
     async def _keep(self, now: float) -> None:
         if self._bus.cluster_epoch != self._epoch:
             await self._bus_was_emptied(now)
-        if now >= self._next_renewal:
+        soon = now + STEP_MARGIN_SECONDS
+        if soon >= self._next_renewal:
             await self._renew(now)
-        if now >= self._next_beat and not self._is_leaving:
+        if soon >= self._next_beat and not self._is_leaving:
             await self._beat(now)
         if not self.is_settled or self._wanted() != self._book.epochs().keys():
             self._misplaced.set()
 
     async def _beat(self, now: float) -> None:
-        self._next_beat = now + BEAT_SECONDS
+        self._next_beat = now + seconds_to_step(BEAT_SECONDS)
         trouble = self.worker.storage_trouble
         info = WorkerInfo(
             version=__version__,
@@ -230,6 +259,7 @@ class Ownership:
             },
             trouble="" if trouble is None else str(trouble),
         )
+        self.worker.greet(self._gateways)  # Redis has to wake up for the beat anyway
         beat = await self._cluster.beat("worker", self._me, info.pack())
         if beat.cluster_epoch != self._bus.cluster_epoch:
             await self._bus.look_for_epoch()
@@ -269,8 +299,10 @@ class Ownership:
             for each in gateways
             if may_judge and each.age_seconds > GATEWAY_DEAD_SECONDS
         }
+        greeted = self._gateways
         self._gateways = {each.incarnation for each in gateways} - stale
-        self.worker.greet(self._gateways)
+        if self._gateways - greeted:
+            self.worker.greet(self._gateways - greeted)
         for name in stale:
             # First, so that it begins anew if it comes back: its numbers are forgotten next.
             await self._cluster.expel("gateway", name)
@@ -296,7 +328,7 @@ class Ownership:
             self.worker.forget_gateways(dead)
 
     async def _renew(self, now: float) -> None:
-        self._next_renewal = now + RENEW_SECONDS
+        self._next_renewal = now + seconds_to_step(RENEW_SECONDS)
         epochs = dict(self._book.epochs())
         asked_at = time.monotonic()
         try:

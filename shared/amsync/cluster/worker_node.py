@@ -97,6 +97,11 @@ class WorkerNode(ClusterMember):
         if self.store is not None and not await close_store(self.store):
             self.left_behind = True
 
+    def _bus_changed(self) -> None:
+        super()._bus_changed()
+        if self._ownership is not None:
+            self._ownership.look_now()
+
     def hurry(self) -> None:
         """There are no pauses."""
 

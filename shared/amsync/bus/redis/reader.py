@@ -30,6 +30,7 @@ from amsync.bus.redis.keys import channel_suffix
 from amsync.bus.redis.scripts import LAST_ID
 from amsync.bus.redis.wire import ReplyError, Wire, pack
 from amsync.errors import BusError, ConfigError
+from amsync.turns import STEP_MARGIN_SECONDS, seconds_to_step
 
 logger = logging.getLogger(__name__)
 
@@ -293,13 +294,13 @@ class RedisReader:
     async def _look(self) -> None:
         """Read what is not live, or all when it is time to; else rest."""
         now = time.monotonic()
-        is_due = now >= self._next_check
+        is_due = now >= self._next_check - STEP_MARGIN_SECONDS
         asked = {k: one for k, one in self._followed.items() if is_due or not one.is_live}
         if not asked:
             await self._rest(self._next_check - now)
             return
         if is_due:
-            self._next_check = now + CHECK_SECONDS
+            self._next_check = now + seconds_to_step(CHECK_SECONDS)
             self._listen()
         await self._check_positions(asked)
         found_some = await self._read_once(asked)
