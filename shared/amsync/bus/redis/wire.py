@@ -112,6 +112,9 @@ class Wire(asyncio.Protocol):
                 self._answer(reply)
         except BusError as error:
             self.lose(f"it does not speak Redis: {error}")
+        if self._timer is not None and not self._waiting:
+            self._timer.cancel()  # a wake of an idle process costs more than a timer
+            self._timer = None
 
     def _answer(self, reply: Any) -> None:
         if not self._waiting:
