@@ -37,7 +37,9 @@ def seconds_to_step(seconds: float, now: float | None = None) -> float:
     `now` is of `time.monotonic`.
     """
     step_ms = max(1, round(seconds * 1000))  # as loops count
-    wait_ms = step_ms - (int((time.monotonic() if now is None else now) * 1000) - _PHASE_MS) % step_ms
+    wait_ms = (
+        step_ms - (int((time.monotonic() if now is None else now) * 1000) - _PHASE_MS) % step_ms
+    )
     return (wait_ms if wait_ms > STEP_MARGIN_SECONDS * 1000 else wait_ms + step_ms) / 1000
 
 

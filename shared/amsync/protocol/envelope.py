@@ -27,6 +27,11 @@ ITEM_BYTES = 64
 """About what an item takes besides its data, for bounds."""
 
 
+PACK_BYTES = 4096
+"""Of a packer's buffer, which grows. The 256 KiB that it would begin with are fetched from the
+system and given back for each entry."""
+
+
 class _Item:
     KIND: ClassVar[int]
     __slots__ = ()
@@ -419,9 +424,12 @@ class Packable(Protocol):
         """The bytes."""
 
 
+_packb: Any = msgpack.packb  # its stubs know no buf_size
+
+
 def _pack(sender: str, sequence: int, written_at: float, items: list[Any]) -> bytes:
     fields = [VERSION, sender, sequence, written_at, items]
-    packed: bytes = msgpack.packb(fields, use_bin_type=True)
+    packed: bytes = _packb(fields, use_bin_type=True, buf_size=PACK_BYTES)
     return packed
 
 
