@@ -75,7 +75,10 @@ GIVE_BACK_SECONDS = 30.0
 """What fewer have left is given back after so long."""
 
 TRIM_BYTES = 256 * 1024
-"""Input that is durable and still in its streams; what is below waits for the next tick."""
+"""Input that is durable and still in its streams; what is below waits for TRIM_SECONDS."""
+
+TRIM_SECONDS = 10.0
+"""Each trim is a call to Redis for each shard; what is left makes a take-over no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,8 @@ class Worker:
         self._durable: dict[int, Position] = {}
         self._untrimmed: dict[int, Position] = {}
         self._untrimmed_bytes = 0
-        self._saves_positions = False
+        self._saves_positions = self._trims_all = False
+        self._next_trim = 0.0
         self._saved: list[asyncio.Future[None]] = []
         self._listing = False
         self._list_again = False
@@ -273,7 +277,7 @@ class Worker:
         def save(effects: dict[int, Effects], _now: float) -> None:
             for shard in self._by_number.values():
                 self._effects(effects, shard)
-            self._saves_positions = True
+            self._saves_positions = self._trims_all = True
             self._saved.append(done)
 
         self._results.append(save)
@@ -393,7 +397,7 @@ class Worker:
                         dict(shard.settled_sequences),
                         shard.epoch,
                     )
-        everything, self._saves_positions = self._saves_positions, False
+        self._saves_positions = False
         saved, self._saved = self._saved, []
         if changes or positions:
             error = await self._commit(WalBatch(changes=changes, positions=positions))
@@ -407,16 +411,16 @@ class Worker:
         for future in saved:
             if not future.done():
                 future.set_result(None)
-        await self._trim(settled, everything=everything)
+        await self._trim(settled)
 
-    async def _trim(self, settled: Mapping[int, Position], *, everything: bool) -> None:
+    async def _trim(self, settled: Mapping[int, Position]) -> None:
         """Let streams forget what is dealt with: in a cluster, what is durable as such."""
         if self._tenure is None:
             for number, position in settled.items():
                 if position != self._settled.get(number):
                     await self._bus.trim(self._streams[number], position)
-        elif everything or self._untrimmed_bytes >= TRIM_BYTES:
-            self._untrimmed_bytes = 0
+        elif self._trims_all or self._untrimmed_bytes >= TRIM_BYTES:
+            self._trims_all, self._untrimmed_bytes = False, 0
             untrimmed, self._untrimmed = self._untrimmed, {}
             await self._tenure.trim(untrimmed)
         self._settled.update(settled)
@@ -661,6 +665,8 @@ class Worker:
                 if shard.waiting_count or not is_saved:
                     self._effects(effects, shard)
             self._saves_positions = True
+            if now >= self._next_trim:
+                self._trims_all, self._next_trim = True, now + TRIM_SECONDS
         for shard in self._by_number.values():
             if not (shard.documents or shard.connections or shard.waiting_count):
                 continue  # of 64 shards a small server uses few

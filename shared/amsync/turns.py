@@ -36,10 +36,9 @@ def seconds_to_step(seconds: float, now: float | None = None) -> float:
     The first time, and after a delay, that is sooner; never later, but for a few milliseconds.
     `now` is of `time.monotonic`.
     """
-    step_ms = max(1, round(seconds * 1000))  # as loops count
-    wait_ms = (
-        step_ms - (int((time.monotonic() if now is None else now) * 1000) - _PHASE_MS) % step_ms
-    )
+    now_ms = int((time.monotonic() if now is None else now) * 1000)  # as loops count
+    step_ms = max(1, round(seconds * 1000))
+    wait_ms = step_ms - (now_ms - _PHASE_MS) % step_ms
     return (wait_ms if wait_ms > STEP_MARGIN_SECONDS * 1000 else wait_ms + step_ms) / 1000
 
 

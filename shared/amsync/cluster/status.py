@@ -137,4 +137,6 @@ def _shard(
     known = workers.get(owner)
     _, documents, waiting = known.shards.get(str(number), (0, 0, 0)) if known else (0, 0, lag[0])
     epoch = 0 if lease is None else lease.epoch
-    return ShardStatus(number, owner, epoch, documents, min(waiting, lag[0]), lag[1])
+    entries = min(waiting, lag[0])
+    # What is dealt with is trimmed later, several at once.
+    return ShardStatus(number, owner, epoch, documents, entries, lag[1] if entries else 0)
