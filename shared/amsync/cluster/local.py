@@ -17,6 +17,9 @@ from amsync.config import variable
 from amsync.errors import ConfigError
 
 REDIS_PROGRAMS = ("redis-server", "valkey-server")
+REDIS_HZ = "2"
+"""So often a second it looks after itself: its default of 10 is half of what it costs at rest."""
+
 END_SECONDS = 30.0
 START_SECONDS = 60.0
 LINE_BYTES = 1024 * 1024
@@ -71,6 +74,7 @@ class LocalCluster:
         arguments = [
             *("--port", "0", "--unixsocket", str(socket), "--dir", str(self._directory)),
             *("--appendonly", "yes", "--save", ""),
+            *("--hz", REDIS_HZ),
         ]
         child = await self._start("redis", [program, *arguments])
         for _ in range(int(START_SECONDS * 20)):
