@@ -164,8 +164,10 @@ class Router:
         if count >= MOST_WAITING:
             self._wake.set()
         elif self._gathering is None:
-            loop = asyncio.get_running_loop()
-            self._gathering = loop.call_later(self._gather_seconds, self._wake.set)
+            self._gathering = self._later(self._gather_seconds, self._wake.set)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds, call)
 
     def _end_gathering(self) -> None:
         """What waits is sent now; what comes later waits for a time of its own."""

@@ -123,6 +123,7 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
         time=lambda: EPOCH_SECONDS + clock.now, monotonic=lambda: clock.now
     )
     worker.load_document = load_watched
+    trim_seconds, worker.TRIM_SECONDS = worker.TRIM_SECONDS, 0.5  # at every tick
     limits = compaction.LEAST_INCREMENTAL_BYTES, compaction.MAX_CHEAP_FILES
     compaction.LEAST_INCREMENTAL_BYTES = compaction.MAX_CHEAP_FILES = (
         1  # else never in so short a time
@@ -131,6 +132,7 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
         yield
     finally:
         worker.asyncio, worker.time, worker.load_document = real
+        worker.TRIM_SECONDS = trim_seconds
         router.time = publisher.time = real_time
         publisher.asyncio = asyncio
         compaction.LEAST_INCREMENTAL_BYTES, compaction.MAX_CHEAP_FILES = limits
@@ -163,6 +165,20 @@ class Hook:
 
     def __init__(self, call: Callable[[], None]) -> None:
         self.set = call
+
+
+class Timer:
+    """Stands for what `loop.call_later` returns."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def run(self) -> None:
+        if self._call is not None:
+            self._call()
+
+    def cancel(self) -> None:
+        self._call = None
 
 
 class WatchedDocument:
@@ -549,7 +565,7 @@ class SimulatedGateway(Gateway):
         self._asks = cast(asyncio.TaskGroup, SimpleNamespace(create_task=self._in_background))
         self._router._wake = cast(Routine, Hook(self._append_soon))
         self._router._reader.on_ready = self._read_soon
-        self._router._later = server.later  # type: ignore[method-assign]
+        self._router._later = self._later  # type: ignore[method-assign]
         forward = self._router.forward
 
         def watched(shard: int, item: Any, connection: int, size: int, *waits: bool) -> None:
@@ -581,6 +597,11 @@ class SimulatedGateway(Gateway):
     def leaves(self, connection: SimulatedConnection, frame: bytes) -> None:
         self._life.frame_leaves(connection, frame)
 
+    def _later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        timer = Timer(call)
+        self._life.later(seconds, timer.run)
+        return cast(asyncio.TimerHandle, timer)
+
     def _append_soon(self) -> None:
         if not self._appends:
             self._appends = True
@@ -588,6 +609,7 @@ class SimulatedGateway(Gateway):
 
     def _append_all(self) -> None:
         async def append_each() -> None:
+            self._router._end_gathering()
             for shard in list(self._router._dirty):
                 await self._router._append(shard)
 
