@@ -61,8 +61,9 @@ FAR_GATHER_SECONDS = 0.3
 """The same where a worker is another process: between the edits of somebody who types."""
 
 MOST_WAITING = 3
-"""Answers of one connection; with so many nothing waits longer. The worker holds back what is new
-from who has left eight messages unanswered, and those which wait here count there."""
+"""Answers of one connection; with so many nothing waits longer than for a worker in this process.
+The worker holds back what is new from who has left eight messages unanswered, and those which wait
+here count there."""
 
 
 Sizes = list[tuple[int, int]]
@@ -132,6 +133,7 @@ class Router:
         self._flushed = asyncio.Event()
         self._gather_seconds = GATHER_SECONDS if hand_over is None else FAR_GATHER_SECONDS
         self._gathering: asyncio.TimerHandle | None = None
+        self._gathers_since = self._gathers_until = 0.0
         self._waiting: dict[int, int] = {}
         self.refusal = self._refused_now = ""
         self._reading = Routine(turns, self._read)
@@ -161,10 +163,18 @@ class Router:
 
     def _gather(self, connection: int) -> None:
         count = self._waiting[connection] = self._waiting.get(connection, 0) + 1
-        if count >= MOST_WAITING:
-            self._wake.set()
-        elif self._gathering is None:
-            self._gathering = self._later(self._gather_seconds, self._wake.set)
+        if self._gathering is None:
+            self._gathers_since = time.monotonic()
+            self._gather_for(self._gather_seconds)
+        elif count >= MOST_WAITING and self._gathers_until > self._gathers_since + GATHER_SECONDS:
+            self._gathering.cancel()
+            self._gather_for(GATHER_SECONDS)
+
+    def _gather_for(self, seconds: float) -> None:
+        """Wait so long, counted from the first that waits."""
+        self._gathers_until = self._gathers_since + seconds
+        wait = max(0.0, self._gathers_until - time.monotonic())
+        self._gathering = self._later(wait, self._wake.set)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, call)

@@ -127,14 +127,14 @@ def test_nothing_waits_longer_when_one_connection_has_several_answers_waiting() 
     async def scenario(router: Router, reader: Reader) -> None:
         for number in (1, 2, 3, *[1] * (MOST_WAITING - 2)):
             router.forward(SHARD, Close(number), number, 10, True)
-        await pass_turns()
+        await let_pass(GATHER_SECONDS)
         assert came(reader) == []
 
         router.forward(SHARD, Close(1), 1, 10, True)
-        await pass_turns()
+        await let_pass(GATHER_SECONDS)
         (sent,) = came(reader)
         router.forward(SHARD, Close(1), 1, 10, True)
-        await pass_turns()
+        await let_pass(GATHER_SECONDS)
 
         assert sent.count(1) == MOST_WAITING
         assert came(reader) == []
