@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -274,6 +275,32 @@ def test_command_that_blocks_has_its_own_time(redis_server: RedisServer) -> None
                 await client.call("BLPOP", "nothing", 60)
 
     asyncio.run(main())
+
+
+def test_client_at_rest_is_woken_by_no_timer(redis_server: RedisServer) -> None:
+    class CountingLoop(asyncio.SelectorEventLoop):
+        timers = 0
+
+        def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:
+            def run(*args: Any) -> None:
+                self.timers += 1
+                callback(*args)
+
+            return super().call_at(when, run, *args, **options)
+
+    async def main() -> None:
+        async with connected(redis_server.url, answer_seconds=0.2) as client:
+            for _ in range(3):
+                await client.call("PING")
+            before = loop.timers
+            await asyncio.sleep(0.1)  # five steps of its time limit
+
+            assert loop.timers == before + 1  # the sleep's own
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, CountingLoop)
+        runner.run(main())
 
 
 def test_own_sleep_is_not_taken_for_the_servers(redis_server: RedisServer) -> None:
