@@ -109,3 +109,24 @@ def test_token_is_taken_until_the_leeway_after_its_end(issuer: IssuerServer) -> 
     clock = Clock(0.0)
     config = replace(auth_of(issuer), allowed_domains=None, required_claims={})
     trying(config, scenario, clock=clock)
+
+
+def test_mistake_of_ours_refuses_and_is_logged_without_the_token(
+    issuer: IssuerServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> float:
+        raise ZeroDivisionError(token)
+
+    async def scenario(trial: Trial) -> None:
+        await trial.until("auth_keys_fetched", "ok")
+        for _ in range(3):
+            assert await trial.refused(token) == (401, "internal")
+            assert trial.refused_now(token) == (401, "internal")
+        assert trial.counts["auth_refused", "internal"] == 6
+
+    token = ACCEPTED["plain"](issuer)
+    trying(replace(auth_of(issuer), custom_validator=None), scenario, clock=broken)
+    (record,) = [each for each in caplog.records if each.name == "amsync.auth"]
+    assert record.levelname == "ERROR"
+    assert "ZeroDivisionError in broken" in record.__dict__["what"]
+    assert token not in str(record.__dict__)
