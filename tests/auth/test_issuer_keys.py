@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from amsync.auth import AuthConfig
+from amsync.auth import fetch as fetch_module
 from amsync.auth import remote as remote_module
 from support.issuer import (
     CLIENT_ID,
@@ -285,6 +286,23 @@ def test_issuer_that_hangs_keeps_nobody_longer_than_the_bound(
 
     async def scenario(trial: Trial) -> None:
         assert await trial.refused(issuer.token()) == UNAVAILABLE
+
+    try:
+        trying(config_of(issuer), scenario)
+    finally:
+        released.set()
+
+
+def test_issuer_that_never_answers_is_a_failure(
+    issuer: IssuerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "TIMEOUT_SECONDS", 0.2)
+    released = threading.Event()
+    issuer.fail(hanging(released))
+
+    async def scenario(trial: Trial) -> None:
+        assert await trial.refused(issuer.token()) == UNAVAILABLE
+        assert trial.counts["auth_keys_failed", "timeout"] == 1
 
     try:
         trying(config_of(issuer), scenario)

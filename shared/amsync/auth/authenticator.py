@@ -13,12 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import aiohttp
-
 from amsync.auth import token as tokens
 from amsync.auth.claims import Expected, identify
 from amsync.auth.config import AuthConfig
-from amsync.auth.fetch import Fetched, fetch_keys, open_session
+from amsync.auth.fetch import Fetched, fetch_keys
 from amsync.auth.identity import Identity
 from amsync.auth.issuers import TENANT, Issuer, known_as, tenants_of
 from amsync.auth.keys import Key, KeySet
@@ -88,7 +86,6 @@ class Authenticator:
         """
         self._config, self._clock, self._monotonic, self._count = config, clock, monotonic, count
         self._policy = config.policy()
-        self._sessions: set[aiohttp.ClientSession] = set()
         self._is_started = False
         self._validator: CustomValidator | None = None
         if config.custom_validator is not None:
@@ -139,10 +136,6 @@ class Authenticator:
 
     async def close(self) -> None:
         """End fetching. Whoever waits for keys is refused."""
-        for each in self._remotes:
-            each.stop()
-        for session in list(self._sessions):
-            await session.close()
         for each in self._remotes:
             await each.close()
         if self._validator is not None:
@@ -240,12 +233,7 @@ class Authenticator:
 
     async def _fetch(self, issuer: Issuer) -> Fetched:
         assert self._context is not None
-        async with open_session(self._context) as session:
-            self._sessions.add(session)
-            try:
-                return await fetch_keys(session, issuer)
-            finally:
-                self._sessions.discard(session)
+        return await fetch_keys(issuer, self._context)
 
 
 def _may_sign(key: Key, issuer: str) -> bool:

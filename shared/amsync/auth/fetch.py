@@ -17,7 +17,7 @@ from amsync.auth.keys import KeySet, UnusableKey, from_jwk_set
 
 MAX_BYTES = 1024 * 1024
 TIMEOUT_SECONDS = 10.0
-"""For one answer; there are two of them."""
+"""For the two answers together."""
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -50,27 +50,34 @@ class Fetched:
     tenants: str | None
 
 
-def open_session(context: ssl.SSLContext) -> aiohttp.ClientSession:
-    """A session for one `fetch_keys`: they are rare, so no connection is kept between them.
-
-    To be closed, also to end a fetch: that aborts connections, while a request that is cancelled
-    begins a farewell of TLS, which a server that hangs never ends.
-    """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context),
-        timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        headers=_HEADERS,
-    )
-
-
-async def fetch_keys(session: aiohttp.ClientSession, issuer: Issuer) -> Fetched:
+async def fetch_keys(issuer: Issuer, context: ssl.SSLContext) -> Fetched:
     """Get the keys of an issuer.
 
     Raises:
         FetchFailed: And nothing else.
     """
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context),
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        headers=_HEADERS,
+    ) as session:
+        asking = asyncio.ensure_future(_ask(session, issuer))
+        try:
+            done, _ = await asyncio.wait([asking], timeout=TIMEOUT_SECONDS)
+            if not done:
+                raise FetchFailed("timeout", f"no answer within {TIMEOUT_SECONDS:g} s")
+            return asking.result()
+        finally:
+            # First the connections, which that aborts: a request that is only cancelled begins a
+            # farewell of TLS, which a server that hangs never ends.
+            await session.close()
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _ask(session: aiohttp.ClientSession, issuer: Issuer) -> Fetched:
     try:
         tenants, url = None, issuer.jwks_url
         if url is None:
@@ -79,8 +86,6 @@ async def fetch_keys(session: aiohttp.ClientSession, issuer: Issuer) -> Fetched:
         keys, unusable_count = from_jwk_set(document)
     except UnusableKey as error:
         raise FetchFailed("malformed", str(error)) from None
-    except TimeoutError:
-        raise FetchFailed("timeout", f"no answer within {TIMEOUT_SECONDS:g} s") from None
     except aiohttp.ClientSSLError as error:
         raise FetchFailed("tls", str(error)) from None
     except (aiohttp.ClientError, OSError) as error:
@@ -118,10 +123,7 @@ async def _discover(session: aiohttp.ClientSession, issuer: Issuer) -> tuple[str
 
 async def _get(session: aiohttp.ClientSession, url: str) -> tuple[object, float | None]:
     """A JSON document, and for how many seconds it is said to be good."""
-    async with (
-        asyncio.timeout(TIMEOUT_SECONDS),
-        session.get(url, allow_redirects=False) as answer,
-    ):
+    async with session.get(url, allow_redirects=False) as answer:
         try:
             if answer.status != 200:
                 raise FetchFailed("status", f"{url} answered {answer.status}")

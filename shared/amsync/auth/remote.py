@@ -47,7 +47,6 @@ class RemoteKeys:
         self._wake = asyncio.Event()
         self._round: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._is_stopping = False
         self._may_warn = Seldom(60.0, clock)
         self._is_failing = False
 
@@ -55,13 +54,8 @@ class RemoteKeys:
         """Begin to fetch keys, at once and then whenever it is due or asked for."""
         self._task = asyncio.create_task(self._run(), name="amsync-auth-keys")
 
-    def stop(self) -> None:
-        """Begin to end: nothing is asked of it any more, and what fails now is no failure."""
-        self._is_stopping = True
-
     async def close(self) -> None:
         """End fetching; whoever waits for a fetch goes on without."""
-        self.stop()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -77,7 +71,7 @@ class RemoteKeys:
 
     def may_help(self) -> bool:
         """Tell whether it is worth to `refresh`, or too early for that."""
-        if self._task is None or self._is_stopping:
+        if self._task is None:
             return False
         if self._round is not None:
             return True
@@ -86,7 +80,7 @@ class RemoteKeys:
 
     async def refresh(self) -> None:
         """Have the keys fetched, and wait for it; the fetch may fail."""
-        if self._task is None or self._is_stopping:
+        if self._task is None:
             return
         if self._round is None:
             self._round = asyncio.get_running_loop().create_future()
@@ -96,7 +90,7 @@ class RemoteKeys:
                 await asyncio.shield(self._round)
 
     async def _run(self) -> None:
-        while not self._is_stopping:
+        while True:
             await self._sleep()
             await self._fetch_once()
 
@@ -143,8 +137,6 @@ class RemoteKeys:
         self._is_failing = False
 
     def _fail(self, label: str, detail: str) -> None:
-        if self._is_stopping:
-            return
         self._freshness.failed(self._clock())
         self._count("auth_keys_failed", label)
         self._is_failing = True
