@@ -109,6 +109,7 @@ class TestExamplesOfTheRPackage:
         ("example.com", "a@b@example.com", True),
         ("example.com", "a b@example.com", False),
         ("example.com", "a@example.com\n", False),
+        ("example.com", "a\nb@example.com", False),
         ("kelvin.com", "a@\u212aelvin.com", False),  # its small letter is k
         ("example.com", "", False),
         ("example.com", "x" * 320 + "@example.com", False),
