@@ -18,6 +18,8 @@ from support.issuer import SigningKey
 SECRET = "SECRETSECRETSECRETSECRETSECRETSECRET"
 URL = "https://issuer.example.com"
 COMMANDS = {"serve": ["serve"], "gateway": ["gateway", "--redis", "redis://127.0.0.1"]}
+TLS = ("--trusted-proxies", "127.0.0.1/32")
+"""Tokens are taken with TLS only, here that of a proxy."""
 KEY = SigningKey("k", "ES256")
 
 
@@ -43,7 +45,9 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[AuthConfig | None]:
 
 
 def run(*arguments: str, env: dict[str, str] | None = None, command: str = "serve") -> Result:
-    return CliRunner().invoke(cli, [*COMMANDS[command], *arguments], env=env, prog_name="amsync")
+    return CliRunner().invoke(
+        cli, [*COMMANDS[command], *TLS, *arguments], env=env, prog_name="amsync"
+    )
 
 
 def toml_of(value: object) -> str:
