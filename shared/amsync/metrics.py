@@ -18,8 +18,9 @@ from prometheus_client.registry import Collector
 
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-MAX_LABELS = 100
-"""Different values of one label; what comes after is counted as `other`."""
+MAX_LABELS = 400
+"""Different values of a counter's labels; what comes after is counted as `other`. Events alone have
+some 150, as reasons of refused tokens are among them."""
 
 
 class _Labelled:
