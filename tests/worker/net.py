@@ -249,7 +249,8 @@ class Client:
     ) -> None:
         self.net, self.document_id, self.number = net, document_id, number
         self.access, self.may_create, self.gateway = access, may_create, gateway
-        self.replica = Replica()
+        # Always the same hashes: a Bloom filter over random ones is wrong once in a while.
+        self.replica = Replica(number.to_bytes(16, "big"))
         self.replica.connect(0)
         self.heard: list[Outbound] = []
         self._read = 0
@@ -312,7 +313,7 @@ def new_document() -> DocumentId:
 
 def stored(net: Net, document_id: DocumentId, **values: object) -> Replica:
     """Put a document on the volume."""
-    replica = Replica()
+    replica = Replica(b"stored")
     for key, value in values.items():
         replica.put(key, value)
     net.store(document_id, replica)
