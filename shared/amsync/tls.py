@@ -57,15 +57,6 @@ class TLSConfig:
             )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = version
-        self.load_into(context)
-        return context
-
-    def load_into(self, context: ssl.SSLContext) -> None:
-        """Give a context this certificate and key, for its handshakes from now on.
-
-        Raises:
-            ConfigError: The files can't be read, or are no matching pair.
-        """
         with tempfile.TemporaryDirectory(prefix="amsync-tls-") as directory:
             cert = _as_file("cert", self.cert, Path(directory) / "cert.pem")
             key = _as_file("key", self.key, Path(directory) / "key.pem")
@@ -77,6 +68,7 @@ class TLSConfig:
                     f"tls: certificate ({_shown(self.cert)}) and key ({_shown(self.key)}) can't be"
                     f" used: {error}; give a PEM certificate chain and its unencrypted key"
                 ) from error
+        return context
 
     def expires_at(self) -> float:
         """When the certificate is not valid any more, in seconds since 1970.
@@ -104,7 +96,8 @@ class Certificates:
         expires: Called with `TLSConfig.expires_at` of what is in use.
 
     Attributes:
-        context: For the listening socket; connections that are there keep what they have.
+        context: For the listening socket. Each handshake is done with the newest one behind it, so
+            no handshake sees the certificate of one pair and the key of another.
 
     Raises:
         ConfigError: The files can't be read, or are no matching pair.
@@ -120,7 +113,8 @@ class Certificates:
         self._config = config
         self._reloaded, self._expires = reloaded, expires
         self._stamp = self._look_at_files()
-        self.context = config.server_context()
+        self.context = self._current = config.server_context()
+        self.context.sni_callback = self._use_current
         self._expires(config.expires_at())
 
     async def run(self) -> None:
@@ -136,18 +130,20 @@ class Certificates:
             return
         self._stamp = stamp
         try:
-            # Tried first: a context with the certificate of one pair and the key of another
-            # could shake no hands. Files that are being replaced are looked at again.
-            self._config.server_context()
-            self._config.load_into(self.context)
+            self._current = self._config.server_context()
             self._expires(self._config.expires_at())
         except ConfigError as error:
-            self._stamp = None
+            self._stamp = None  # files that are being replaced are looked at again
             self._reloaded("failed")
             log.error("a new certificate can't be used; the old one stays", extra={"error": error})
         else:
             self._reloaded("ok")
             log.info("the certificate was taken anew")
+
+    def _use_current(
+        self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext
+    ) -> None:
+        connection.context = self._current
 
     def _look_at_files(self) -> object:
         try:
