@@ -26,6 +26,13 @@ class Caller:
         """The identity's key; "" without authentication."""
         return "" if self.identity is None else self.identity.key
 
+    @property
+    def identity_mark(self) -> str:
+        """A short text for the identity that says nothing of it; "" without authentication."""
+        if self.identity is None:
+            return ""
+        return hashlib.blake2b(self.identity.key.encode(), digest_size=8).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:

@@ -37,7 +37,7 @@ from amsync.gateway.outbound import encode
 from amsync.gateway.shortcuts import Shortcuts
 from amsync.ids import DocumentId, shard_of, shard_of_storage
 from amsync.protocol import codec
-from amsync.protocol.access import Access, Grant
+from amsync.protocol.access import Access, Grant, strictest
 from amsync.protocol.codec import UnknownMessageType
 from amsync.protocol.envelope import (
     AccessIn,
@@ -84,7 +84,8 @@ FEW_UNANSWERED = 4
 class SessionSettings:
     """What all sessions of a gateway share.
 
-    `decide` answers at once, or None: then the session emits `Ask`.
+    `decide` answers at once, or None: then the session emits `Ask`. `may_announce`: there may be
+    documents that a caller is told of.
     """
 
     server_peer_id: str
@@ -92,7 +93,7 @@ class SessionSettings:
     shard_count: int
     limits: Limits
     decide: Callable[[Caller, DocumentId], Grant | None]
-    may_announce: bool
+    may_announce: Callable[[Caller], bool]
 
 
 class _State(enum.Enum):
@@ -116,6 +117,7 @@ class PeerSession:
         "_documents",
         "_effects",
         "_last_broadcast",
+        "_may_announce",
         "_offers",
         "_proof",
         "_settings",
@@ -148,6 +150,7 @@ class PeerSession:
         self._account = account
         self._state = _State.JOINING
         self._storage_id: str | None = None
+        self._may_announce = False
         self._documents: dict[DocumentId, OpenDocument] = {}
         self._canonical: dict[Spelling, DocumentId] = {}
         self._shards: set[int] = set()
@@ -232,7 +235,7 @@ class PeerSession:
         if grant is None or grant.access == Access.NONE or document.shard not in self._shards:
             return False
         access = int(grant.access)
-        may_create = access >= Access.WRITE and (document.exists or self._reserve(document, now))
+        may_create = grant.may_create and (document.exists or self._reserve(document, now))
         item = SyncIn(self.connection, document_id, access, may_create, False, data)
         # The worker holds back what is new from those who have not answered for long.
         may_wait = document.unanswered < FEW_UNANSWERED and is_answer(data)
@@ -273,17 +276,43 @@ class PeerSession:
             self._offer_decided(shard, document_id, grant)
 
     def recheck(self, now: float, *, everything: bool = False) -> None:
-        """Have decisions made again whose time is over, or all of them."""
+        """Have decisions made again whose time has come, or all of them."""
         if self._state is not _State.OPEN:
             return
-        due = [
-            document_id
-            for document_id, document in self._documents.items()
-            if document.grant is not None
-            and not document.asking
-            and (everything or document.grant.expires_at <= now)
-        ]
+        due: list[DocumentId] = []
+        for document_id, document in self._documents.items():
+            grant = document.grant
+            if grant is None:
+                continue
+            if not document.asking:
+                if everything or grant.renew_at <= now or grant.expires_at <= now:
+                    due.append(document_id)
+            elif grant.renew_at < grant.expires_at <= now and grant.access > Access.NONE:
+                # It was asked for in time, and whoever should answer does not.
+                self._count("decision_late")
+                self.restrict(document_id, Access.NONE, now)
         self._ask(due)
+
+    def review(self, document_id: DocumentId | None) -> None:
+        """Have the decision on one document made again, or on all: more may be allowed now."""
+        if self._state is not _State.OPEN:
+            return
+        chosen = [document_id] if document_id is not None else list(self._documents)
+        self._ask([d for d in chosen if d in self._documents and self._documents[d].grant])
+
+    def restrict(self, document_id: DocumentId | None, most: Access, now: float) -> None:
+        """Take from now on what is above `most`, of one document or all, until decided anew."""
+        if self._state is not _State.OPEN:
+            return
+        chosen = [document_id] if document_id is not None else list(self._documents)
+        for each in chosen:
+            document = self._documents.get(each)
+            if document is None or document.grant is None or document.grant.access <= most:
+                continue
+            is_asking = document.asking
+            limit = Grant(most, announce=True)
+            self._granted(each, document, strictest((document.grant, limit)), now)
+            document.asking = is_asking
 
     # -- from the bus
 
@@ -366,7 +395,8 @@ class PeerSession:
         self._effects.append(
             Send("peer", codec.encode_peer(settings.server_peer_id, settings.storage_id))
         )
-        if settings.may_announce:
+        self._may_announce = settings.may_announce(self.caller)
+        if self._may_announce:
             for shard in range(settings.shard_count):
                 self._introduce(shard)
 
@@ -380,8 +410,9 @@ class PeerSession:
             self.connection,
             self.peer_id or "",
             self._storage_id,
-            self._settings.may_announce,
+            self._may_announce,
             tuple(self._subscriptions),
+            self.caller.identity_mark,
         )
 
     def hand_over(self, shard: int, *, may_be_lost: bool) -> list[Inbound]:
@@ -398,13 +429,15 @@ class PeerSession:
             if document.shard != shard or document.grant is None:
                 continue
             document.may_be_lost = document.may_be_lost or may_be_lost
-            access = document.grant.access
+            grant = document.grant
             items.append(
                 Resume(
                     self.connection,
                     document_id,
-                    int(access),
-                    access >= Access.WRITE and (document.exists or document.reserved_creation),
+                    int(grant.access),
+                    # Who asks for it may have it made, and only for that a creation is reserved.
+                    grant.may_create
+                    and (document.exists or document.reserved_creation or not document.asks),
                     document.syncs,
                     document.token,
                     document.may_be_lost,
@@ -509,12 +542,12 @@ class PeerSession:
         now: float,
     ) -> None:
         assert document.grant is not None
-        access = document.grant.access
-        if access == Access.NONE:
+        grant = document.grant
+        if grant.access == Access.NONE:
             self._count("access_denied")
             self._refuse(message, document.spelling)
             return
-        for number, item in enumerate(self._items(document_id, document, message, access, now)):
+        for number, item in enumerate(self._items(document_id, document, message, grant, now)):
             self._introduce(document.shard)
             self._effects.append(Forward(document.shard, item, size if number == 0 else 0))
 
@@ -523,19 +556,19 @@ class PeerSession:
         document_id: DocumentId,
         document: OpenDocument,
         message: Message,
-        access: Access,
+        grant: Grant,
         now: float,
     ) -> list[Inbound]:
         match message:
             case Sync():
                 document.syncs, document.told_unavailable = True, False
                 document.asks = message.is_request or names_no_heads(message.data)
-                may_create = access >= Access.WRITE and self._reserve(document, now)
+                may_create = grant.may_create and self._reserve(document, now)
                 return [
                     SyncIn(
                         self.connection,
                         document_id,
-                        int(access),
+                        int(grant.access),
                         may_create,
                         message.is_request,
                         message.data,
@@ -613,7 +646,9 @@ class PeerSession:
                 # It is greeted, and asked again for what was refused meanwhile.
                 document.syncs = document.may_be_lost = True
             if document.shard in self._shards:
-                item = AccessIn(self.connection, document_id, int(grant.access))
+                item = AccessIn(
+                    self.connection, document_id, int(grant.access), grant.may_create
+                )
                 self._effects.append(Forward(document.shard, item, 0))
             if grant.access == Access.NONE:
                 me = self._settings.server_peer_id

@@ -18,6 +18,8 @@ Invariants:
 - While a peer has offered heads that we lack, those who ask wait for it.
 - No inbound sync message is dropped without the peer being silenced and told doc-unavailable,
   or reset: one lost message is an endless loop (PROTOCOL 0.1).
+- To a peer that may not create it, an absent document says what a forbidden one says at the
+  gateway: doc-unavailable for each of its sync messages, and nothing else.
 - While nothing can be saved, nothing is taken from peers: the engine treats them as readers
   (`Peer.held`), and what they have written meanwhile is asked for afterwards, by a reset.
 """
@@ -413,6 +415,9 @@ class DocumentSynchronizer:
                 message = self._accept(waiting.address, item, effects, now)
                 if message is not None:
                     batch.append(message)
+                else:  # it may have been retired, with what it said before in this batch
+                    batch = [each for each in batch if self._syncs_with(each[0])]
+                    hello = [number for number in hello if self._syncs_with(number)]
             elif isinstance(item, Greet):
                 number = self._greet(waiting.address, item)
                 if number is not None:
@@ -460,6 +465,7 @@ class DocumentSynchronizer:
                     peer.access, peer.needs_reset = Access.NONE, True
                     self._settle(effects, now)
                 case AccessIn(access=access):
+                    peer.may_create = item.may_create
                     self._change_role(peer, access, effects, now)
                 case Resume():
                     self._resume(waiting.address, item, effects, now)
@@ -478,10 +484,13 @@ class DocumentSynchronizer:
             return None
         if now < peer.silenced_until:
             effects.count("silenced_messages")
+            if not self._heads and not item.may_create:
+                self._unavailable([address], effects)
             return None
-        if self._creates_too_much(item, now):
+        if self._brings_unasked(item):
             effects.count("creations_refused")
-            self._silence(peer, effects, now)
+            peer.access, peer.asks, peer.told_unavailable = item.access, False, False
+            self._turn_away(peer, effects)
             return None
         if not peer.in_engine:
             peer.access = item.access
@@ -498,11 +507,10 @@ class DocumentSynchronizer:
         peer.may_create = item.may_create and peer.access >= Access.WRITE
         return peer.number, item.data
 
-    def _creates_too_much(self, item: SyncIn, now: float) -> bool:
-        """The peer brings a document that nobody has, and may not create any more now."""
-        absent = not self._heads and not self.peers.is_awaited(now)
+    def _brings_unasked(self, item: SyncIn) -> bool:
+        """The peer brings a document that is absent, and may not create it, or no more now."""
         uploads = item.access >= Access.WRITE and not names_no_heads(item.data)
-        return absent and uploads and not item.may_create
+        return not self._heads and uploads and not item.may_create
 
     def _greet(self, address: Address, item: Greet) -> int | None:
         peer = self.peers.get(address)
@@ -537,7 +545,7 @@ class DocumentSynchronizer:
         # It has offered what isn't here, or what was refused, and has to offer it again.
         is_stale = not item.asks and (item.told_unavailable or not self._heads)
         self._admit(peer, reset=may_be_lost or is_stale, token=item.token)
-        if is_stale and self._listening.may_write(peer) and not self._heads:
+        if is_stale and peer.may_create and self._listening.may_write(peer) and not self._heads:
             peer.offered, peer.offered_at = True, now
         return peer.number
 
@@ -641,6 +649,9 @@ class DocumentSynchronizer:
         effects: Effects,
     ) -> None:
         """Send a sync message; those who asked for what is absent are not told an empty one."""
+        for peer in peers:
+            if not self._heads and peer.reset_due and peer.in_engine and not peer.may_create:
+                self._turn_away(peer, effects)
         receivers = [p for p in peers if p.in_engine and (self._heads or p.offered or p.reset_due)]
         resets = {peer.number for peer in receivers if peer.reset_due}
         for peer in receivers:
@@ -690,6 +701,18 @@ class DocumentSynchronizer:
         peer.silence(now)
         self._retire(peer)
         self._unavailable([peer.address], effects)
+
+    def _turn_away(self, peer: Peer, effects: Effects) -> None:
+        """The document is absent, and the peer may not bring it; greet it when somebody else has.
+
+        If it asks it is answered with the others who do.
+        """
+        asks = peer.asks
+        self._retire(peer)
+        peer.asks, peer.needs_reset, peer.reset_due = asks, True, False
+        if not asks and not peer.told_unavailable:
+            peer.told_unavailable = True
+            self._unavailable([peer.address], effects)
 
     def _broken(
         self, batch: Iterable[Waiting], error: BaseException, effects: Effects, now: float

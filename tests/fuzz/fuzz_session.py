@@ -77,7 +77,7 @@ class Harness:
             shard_count=SHARDS,
             limits=Limits(max_documents_per_connection=3, creations_per_minute=mode & 2),
             decide=self._decide,
-            may_announce=bool(mode & 4),
+            may_announce=lambda _caller: bool(mode & 4),
         )
         self.session = PeerSession(7, settings, Account("client", settings.limits, 0.0))
 

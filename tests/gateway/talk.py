@@ -67,7 +67,7 @@ class Talk:
             shard_count=SHARDS,
             limits=Limits(**limits),
             decide=lambda _peer, document: self.grants.get(document, self.grant),
-            may_announce=announces,
+            may_announce=lambda _caller: announces,
         )
         self.account = account or Account("client", settings.limits, self.now)
         self.session = PeerSession(7, settings, self.account)

@@ -92,7 +92,7 @@ def test_readers_may_not_create() -> None:
     ("before", "after", "told", "shard_told"),
     [
         (WRITE, READ, [], [AccessIn(7, DOCUMENT, 1)]),
-        (READ, WRITE, [], [AccessIn(7, DOCUMENT, 2)]),
+        (READ, WRITE, [], [AccessIn(7, DOCUMENT, 2, may_create=True)]),
         (WRITE, NONE, ["doc-unavailable"], [AccessIn(7, DOCUMENT, 0)]),
         (WRITE, WRITE, [], []),
         (WRITE, ANNOUNCE, [], []),

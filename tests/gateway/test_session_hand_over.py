@@ -160,7 +160,7 @@ def test_what_was_refused_without_access_counts_as_lost() -> None:
     talk.decided(NONE)
     talk.say("sync", documentId=DOCUMENT, data=HEADS)
 
-    assert forwarded(talk.decided(WRITE)) == [AccessIn(7, DOCUMENT, 2)]
+    assert forwarded(talk.decided(WRITE)) == [AccessIn(7, DOCUMENT, 2, may_create=True)]
 
     assert resumed(talk).may_be_lost
 

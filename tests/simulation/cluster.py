@@ -515,9 +515,11 @@ class Policy:
 
     def __init__(self, server: "Server") -> None:
         self._server = server
-        self.may_announce = server.plan.announce
         self.is_constant = False
         self.shown: dict[tuple[str, DocumentId], Access] = {}
+
+    def may_announce(self, _caller: Caller) -> bool:
+        return self._server.plan.announce
 
     def decide(self, caller: Caller, document_id: DocumentId) -> Grant | None:
         if self._server.plan.asks_for_access:
@@ -534,8 +536,9 @@ class Policy:
     def _grant(self, peer_id: str, document_id: DocumentId) -> Grant:
         access = self._server.roles(peer_id, document_id)
         lifetime = self._server.plan.grant_seconds
-        announce = self.may_announce and access != Access.NONE
-        return Grant(access, announce, self._server.clock.now + lifetime)
+        announce = self._server.plan.announce and access != Access.NONE
+        create = self._server.may_create(peer_id, document_id)
+        return Grant(access, announce, self._server.clock.now + lifetime, create)
 
 
 class SimulatedGateway(Gateway):
@@ -669,13 +672,14 @@ class Server:
         oracle: Oracle,
         plan: Any,
         roles: Roles,
+        may_create: Callable[[str, DocumentId], bool],
         engines: Engines,
         frame_leaves: Callable[["Server", SimulatedConnection, bytes], None],
         say: Callable[..., None],
     ) -> None:
         self.say = say
         self.clock, self.random, self.oracle, self.plan = clock, random, oracle, plan
-        self.roles, self.engines = roles, engines
+        self.roles, self.may_create, self.engines = roles, may_create, engines
         self._frame_leaves = frame_leaves
         self.is_alive = True
         self.is_stopping = False

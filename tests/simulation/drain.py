@@ -206,10 +206,16 @@ class Drain:
         # The initial change costs no disk until somebody edits.
         if not heads and self.plan.auto_create and _is_initial(copy):
             return
+        pair = client.peer_id, document_id
+        is_writer = self.network.roles[pair] is Access.WRITE
+        if not heads and mine and is_writer and pair in self.network.no_creators:
+            if not copy.was_refused:
+                raise Violation(f"{when}: {client.peer_id} was not told that it may not create")
+            return
         if not heads and not mine and not copy.was_refused:
             raise Violation(f"{when}: {client.peer_id} was not told that {document_id} is absent")
         same = mine == heads
-        if not same and self.network.roles[client.peer_id, document_id] is Access.READ:
+        if not same and self.network.roles[pair] is Access.READ:
             same = all(copy.replica.has(head) for head in heads)
         if not same:
             raise Violation(

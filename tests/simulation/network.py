@@ -62,6 +62,13 @@ class Network:
                 reader = self.plan.has_roles and random.random() < 0.25
                 self.set_role(client.peer_id, document_id, Access.READ if reader else Access.WRITE)
         self.base_roles = dict(self.roles)
+        # Of its own randomness: with the network's every seed would tell another story.
+        creators = Random(f"creators of {seed}")
+        share = creators.choice((0.0, 0.0, 0.0, 0.3, 0.7))
+        self.no_creators = {pair for pair in self.roles if creators.random() < share}
+        if self.no_creators:
+            self.oracle.allowed_events.add("creations_refused")
+        self.existed: set[DocumentId] = set()
         self.server: Server | None = None
         self.engine_fails_next = False
         self.engines = Engines(self.engine_fails, self.engine_is_light)
@@ -87,6 +94,7 @@ class Network:
                 self.oracle,
                 self.plan,
                 lambda peer_id, document_id: self.roles[peer_id, document_id],
+                lambda *pair: pair not in self.no_creators,
                 self.engines,
                 self._frame_leaves,
                 self.say,
@@ -188,7 +196,17 @@ class Network:
         if kind == "sync":
             message = frame["data"]
             assert isinstance(message, bytes)
+            self._look_for_existence(server, document_id, target, heads_of(message))
             self.oracle.promise(document_id, heads_of(message))
+
+    def _look_for_existence(
+        self, server: Server, document_id: DocumentId, target: str, heads: list[bytes]
+    ) -> None:
+        """Who may not create a document must not learn that it is unknown, but not forbidden."""
+        if heads or server.store.exists(document_id):
+            self.existed.add(document_id)
+        if document_id not in self.existed and (target, document_id) in self.no_creators:
+            raise Violation(f"{target} can tell that {document_id} is not forbidden, but unknown")
 
     def _heard(self, client: Client, frame: Frame) -> None:
         self.oracle.count_frame()

@@ -41,7 +41,8 @@ class _Item:
 class Open(_Item):
     """First word of a connection to a shard: who it is and what it wants.
 
-    `wants_announcements`: offer it the documents of the shard, now and later.
+    `wants_announcements`: offer it the documents of the shard, now and later. `identity`: equal
+    for the connections of one identity; "" without authentication.
     """
 
     KIND: ClassVar[int] = 1
@@ -50,6 +51,7 @@ class Open(_Item):
     storage_id: str | None
     wants_announcements: bool
     subscriptions: Sequence[str]
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,16 @@ class EphemeralIn(_Item):
 
 @dataclass(frozen=True, slots=True)
 class AccessIn(_Item):
-    """The connection's right on a document it has open has changed; 0 drops it."""
+    """The connection's right on a document it has open has changed; 0 drops it.
+
+    `may_create`: should the document be unknown, it is asked for what it has of it.
+    """
 
     KIND: ClassVar[int] = 6
     connection: int
     document_id: DocumentId
     access: int
+    may_create: bool = False
 
 
 @dataclass(frozen=True, slots=True)
