@@ -203,7 +203,10 @@ class Network:
         self, server: Server, document_id: DocumentId, target: str, heads: list[bytes]
     ) -> None:
         """Who may not create a document must not learn that it is unknown, but not forbidden."""
-        if heads or server.store.exists(document_id):
+        # An auto-created document is on no disk until somebody edits it.
+        shards = [shard for worker in server.workers for shard in worker.shards]
+        opened = [shard.documents[document_id] for shard in shards if document_id in shard.documents]
+        if heads or server.store.exists(document_id) or any(each._heads for each in opened):
             self.existed.add(document_id)
         if document_id not in self.existed and (target, document_id) in self.no_creators:
             raise Violation(f"{target} can tell that {document_id} is not forbidden, but unknown")
