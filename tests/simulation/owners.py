@@ -64,6 +64,7 @@ class Owners:
         self.late: set[DocumentId] = set()
         self.gateways: set[str] = set()
         self._gone: set[str] = set()
+        self._moving: set[tuple[int, object]] = set()
         self._epochs: Counter[int] = Counter()
         self._shard_count = server.store.volume.shard_count
         self._names = 0
@@ -122,8 +123,11 @@ class Owners:
         worker.greet(sorted(self.gateways))
 
     def hand_over(self, worker: "SimulatedWorker", number: int) -> None:
-        """Move a shard in good order."""
+        """Move a shard in good order; once at a time, as `ownership` does."""
         lease = self.leases.get(number)
+        if (number, lease) in self._moving:
+            return
+        self._moving.add((number, lease))
 
         async def move() -> None:
             worker.stop_reading([number])
