@@ -646,9 +646,7 @@ class PeerSession:
                 # It is greeted, and asked again for what was refused meanwhile.
                 document.syncs = document.may_be_lost = True
             if document.shard in self._shards:
-                item = AccessIn(
-                    self.connection, document_id, int(grant.access), grant.may_create
-                )
+                item = AccessIn(self.connection, document_id, int(grant.access), grant.may_create)
                 self._effects.append(Forward(document.shard, item, 0))
             if grant.access == Access.NONE:
                 me = self._settings.server_peer_id

@@ -22,21 +22,25 @@ if TYPE_CHECKING:
         VolumeBusy,
         VolumeError,
     )
+    from amsync.gateway.access.config import AccessConfig, Decision, Webhook
     from amsync.gateway.limits import Limits
     from amsync.ids import generate_document_id
     from amsync.node import DocumentView
     from amsync.options import EPHEMERAL
-    from amsync.protocol.access import Share
+    from amsync.protocol.access import Access, Share
     from amsync.server import Server, amsync_server
     from amsync.tls import TLSConfig, write_cert
     from amsync.version import __version__
 
 __all__ = [
     "EPHEMERAL",
+    "Access",
+    "AccessConfig",
     "AmsyncError",
     "AuthConfig",
     "AuthRefused",
     "ConfigError",
+    "Decision",
     "DocumentDeleted",
     "DocumentExists",
     "DocumentNotFound",
@@ -54,6 +58,7 @@ __all__ = [
     "TLSConfig",
     "VolumeBusy",
     "VolumeError",
+    "Webhook",
     "__version__",
     "amsync_server",
     "generate_document_id",
@@ -62,7 +67,10 @@ __all__ = [
 
 _WHERE = {
     "EPHEMERAL": "options",
+    "Access": "protocol.access",
+    "AccessConfig": "gateway.access.config",
     "AuthConfig": "auth.config",
+    "Decision": "gateway.access.config",
     "DocumentView": "node",
     "Identity": "auth.identity",
     "Issuer": "auth.issuers",
@@ -70,6 +78,7 @@ _WHERE = {
     "Server": "server",
     "Share": "protocol.access",
     "TLSConfig": "tls",
+    "Webhook": "gateway.access.config",
     "__version__": "version",
     "amsync_server": "server",
     "generate_document_id": "ids",

@@ -17,13 +17,13 @@ class Front:
     """See the module's text; `open` once, `close` and `release` at the end.
 
     Raises:
-        ConfigError: The certificate can't be used.
+        ConfigError: The certificate, or that of the webhook, can't be used.
     """
 
     def __init__(self, options: ListenOptions, metrics: Metrics) -> None:
         self._options, self._metrics = options, metrics
         self.limits = options.limits_in_force()
-        self._policy = AccessPolicy(parse_share(options.share), metrics)
+        self._policy = AccessPolicy(parse_share(options.share), metrics, options.access)
         self._authenticator = (
             Authenticator(options.auth, count=metrics.count) if options.auth is not None else None
         )
@@ -87,6 +87,6 @@ class Front:
 
     async def release(self) -> None:
         """Let go of threads and connections to others, when nothing runs any more."""
-        self._policy.close()
+        await self._policy.close()
         if self._authenticator is not None:
             await self._authenticator.close()

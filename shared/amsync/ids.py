@@ -46,6 +46,11 @@ def base58check_encode(raw: bytes) -> str:
     return "1" * zeros + "".join(reversed(digits))
 
 
+def is_base58(text: str) -> bool:
+    """Tell whether text has characters of the alphabet only, and at least one."""
+    return bool(text) and all(char in _VALUES for char in text)
+
+
 def base58check_decode(text: str) -> bytes:
     """Decode base58check text of at most 93 characters.
 

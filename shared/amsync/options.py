@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from amsync.auth import AuthConfig
 from amsync.errors import ConfigError
-from amsync.gateway.access import ShareCallable, parse_share
+from amsync.gateway.access import AccessConfig, ShareCallable, parse_share
 from amsync.gateway.admission import AdmissionOptions, parse_origins
 from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import Limits, default_limits
@@ -22,6 +22,7 @@ from amsync.worker.peers import DocumentBounds
 from amsync.worker.worker import WorkerOptions
 
 MAX_DRAIN_SECONDS = 3600
+LEAST_ADMIN_TOKEN = 16
 
 
 class Ephemeral:
@@ -64,6 +65,8 @@ class ListenOptions(ProcessOptions):
         allowed_origins: Web pages that may connect; None: on loopback without authentication
             those of this machine, else all.
         trusted_proxies: Networks whose X-Forwarded headers are believed.
+        access: Who has a say on access beside `share`.
+        admin_token: Of the calls of the admin port that change something; None: there are none.
     """
 
     port: int = 0
@@ -75,6 +78,8 @@ class ListenOptions(ProcessOptions):
     auth: AuthConfig | None = None
     allowed_origins: Sequence[str] | None = None
     trusted_proxies: Sequence[str] = ()
+    access: AccessConfig | None = None
+    admin_token: str | None = None
 
     def check(self) -> None:
         """Refuse what can't work or isn't safe. Raises ConfigError."""
@@ -96,8 +101,41 @@ class ListenOptions(ProcessOptions):
                 " and write, or listen on 127.0.0.1"
             )
         parse_share(self.share)
+        self._check_access()
+        self._check_admin_token()
         parse_networks(self.trusted_proxies)
         parse_origins(self.allowed_origins)
+
+    def _check_access(self) -> None:
+        access: object = self.access
+        if access is None:
+            return
+        if not isinstance(access, AccessConfig):
+            raise ConfigError(
+                f"access={access!r} is not allowed; give an amsync.AccessConfig or None"
+            )
+        if access.claim is not None and self.auth is None:
+            raise ConfigError(
+                f"access_claim={access.claim!r} needs authentication, for it is a claim of tokens;"
+                " configure that (auth, --auth-client-id)"
+            )
+
+    def _check_admin_token(self) -> None:
+        token: object = self.admin_token
+        if token is None:
+            return
+        if (
+            not isinstance(token, str)
+            or len(token) < LEAST_ADMIN_TOKEN
+            or not (token.isascii() and token.isprintable())
+            or " " in token
+        ):
+            raise ConfigError(
+                f"admin_token must have {LEAST_ADMIN_TOKEN} or more characters, all of them ASCII"
+                " without spaces"
+            )
+        if self.admin_port is None:
+            raise ConfigError("admin_token is of no use without an admin_port (--admin-port)")
 
     def _check_auth(self, auth: object) -> None:
         if not isinstance(auth, AuthConfig):

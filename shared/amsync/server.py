@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 from amsync.auth import AuthConfig
 from amsync.errors import ServerClosed
-from amsync.gateway.access import ShareCallable
+from amsync.gateway.access import AccessConfig, ShareCallable
 from amsync.gateway.limits import Limits
 from amsync.ids import DocumentId, generate_document_id
 from amsync.node import DocumentView, Node
@@ -64,6 +64,10 @@ class Server:
             X-Forwarded-For and X-Forwarded-Proto are believed.
         max_document_bytes, max_document_changes: A document that clients have made so large is
             only read from then on; 0: no bound.
+        access: Who has a say on access beside `share`: claims of tokens, a callable, a webhook;
+            the strictest wins.
+        admin_token: 16 characters or more. With it the admin port has calls that withdraw access
+            from live connections; without it there are none.
 
     Raises:
         ConfigError: An argument is not allowed.
@@ -89,6 +93,8 @@ class Server:
         trusted_proxies: Sequence[str] = (),
         max_document_bytes: int = NodeOptions.max_document_bytes,
         max_document_changes: int = NodeOptions.max_document_changes,
+        access: AccessConfig | None = None,
+        admin_token: str | None = None,
     ) -> None:
         self._options = NodeOptions(
             port=port,
@@ -108,6 +114,8 @@ class Server:
             trusted_proxies=trusted_proxies,
             max_document_bytes=max_document_bytes,
             max_document_changes=max_document_changes,
+            access=access,
+            admin_token=admin_token,
         )
         self._node = Node(self._options)
         self._loop: asyncio.AbstractEventLoop | None = None

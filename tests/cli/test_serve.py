@@ -213,7 +213,7 @@ def test_json_logs_are_json(tmp_path: Path) -> None:
     for entry in entries:
         assert {"time", "level", "logger", "event"} <= entry.keys()
     refused = [entry for entry in entries if entry["level"] == "warning"]
-    assert refused[0]["event"] == "share callable failed; access is refused"
+    assert refused[0]["event"] == "who decides on access can't be asked; it counts as a no"
     assert "OSError" in refused[0]["what"]
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from amsync import Share
 from amsync.errors import ConfigError
-from amsync.gateway import access
-from amsync.gateway.access import AccessPolicy, parse_share
+from amsync.gateway.access import AccessPolicy, callables, parse_share
+from amsync.gateway.access import policy as access
 from amsync.gateway.caller import caller
 from amsync.ids import DocumentId, generate_document_id
 from amsync.metrics import Metrics
@@ -47,7 +47,7 @@ def run(
         try:
             return await scenario(policy, metrics, clock)
         finally:
-            policy.close()
+            await policy.close()
 
     return asyncio.run(main())
 
@@ -89,7 +89,7 @@ def test_constants_are_decided_at_once(share: Share, rights: Access, announces: 
         grant = policy.decide(PEER, DOCUMENT)
         assert grant == Grant(rights, announces)
         assert await policy.ask(PEER, [DOCUMENT]) == [grant]
-        assert policy.may_announce is announces
+        assert policy.may_announce(PEER) is announces
 
     run(share, scenario)
 
@@ -176,7 +176,7 @@ def gives_coroutine(peer_id: str, document_id: str) -> Any:
     ],
 )
 def test_every_kind_of_callable_is_asked(share: Any) -> None:
-    assert ask_once(share) == Grant(Access.WRITE, announce=True, expires_at=130.0)
+    assert ask_once(share) == Grant(Access.WRITE, announce=True, expires_at=130.0, renew_at=119.0)
 
 
 def test_plain_callable_runs_in_a_thread_and_holds_up_nobody() -> None:
@@ -298,7 +298,9 @@ def test_decision_is_kept_for_its_lifetime_and_per_peer_and_document() -> None:
             await policy.ask(PEER, [DOCUMENT, other])
             await policy.ask(OTHER, [DOCUMENT])
         assert sorted(asked) == sorted([("peer", DOCUMENT), ("peer", other), ("other", DOCUMENT)])
-        assert policy.decide(PEER, DOCUMENT) == Grant(Access.WRITE, expires_at=130.0)
+        assert policy.decide(PEER, DOCUMENT) == Grant(
+            Access.WRITE, expires_at=130.0, renew_at=119.0
+        )
 
         clock.now = 129.9
         assert policy.decide(PEER, DOCUMENT) is not None
@@ -355,7 +357,7 @@ def test_refresh_drops_decisions_also_those_being_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("peers", "bound"), [(1, access.MAX_OF_ONE_PEER), (40, access.MAX_AT_ONCE)]
+    ("peers", "bound"), [(1, access.MAX_OF_ONE_CALLER), (40, callables.MAX_AT_ONCE)]
 )
 def test_questions_at_once_are_bounded_and_answers_in_order(peers: int, bound: int) -> None:
     documents = [generate_document_id() for _ in range(100)]
@@ -421,11 +423,11 @@ def test_threads_taken_by_hanging_callables_refuse_and_do_not_pile_up() -> None:
         return Share.ALLOW
 
     async def scenario(policy: AccessPolicy, _metrics: Metrics, _clock: Clock) -> None:
-        documents = [generate_document_id() for _ in range(3 * access.MAX_AT_ONCE)]
+        documents = [generate_document_id() for _ in range(3 * callables.MAX_AT_ONCE)]
         before = threading.active_count()
         grants = await policy.ask(caller("hangs", None), documents)
         assert {grant.access for grant in grants} == {Access.NONE}
-        assert threading.active_count() - before <= access.MAX_AT_ONCE
+        assert threading.active_count() - before <= callables.MAX_AT_ONCE
         gate.set()
 
     try:

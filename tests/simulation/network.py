@@ -205,7 +205,9 @@ class Network:
         """Who may not create a document must not learn that it is unknown, but not forbidden."""
         # An auto-created document is on no disk until somebody edits it.
         shards = [shard for worker in server.workers for shard in worker.shards]
-        opened = [shard.documents[document_id] for shard in shards if document_id in shard.documents]
+        opened = [
+            shard.documents[document_id] for shard in shards if document_id in shard.documents
+        ]
         if heads or server.store.exists(document_id) or any(each._heads for each in opened):
             self.existed.add(document_id)
         if document_id not in self.existed and (target, document_id) in self.no_creators:

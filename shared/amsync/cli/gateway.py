@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from amsync.cli.access import access_options, access_values
 from amsync.cli.auth import auth_options, auth_values
 from amsync.cli.options import (
     cluster_options,
@@ -28,6 +29,7 @@ from amsync.version import __version__
 @listen_options
 @process_options("3031", "Over how long sockets are closed at the end.")
 @auth_options
+@access_options
 @limit_options
 def gateway(**given: Any) -> None:
     """Take clients in for a cluster.
@@ -38,7 +40,11 @@ def gateway(**given: Any) -> None:
 
 
 def _options(given: dict[str, Any]) -> GatewayNodeOptions:
-    values = {**listen_values(given, auth_values(given)), **process_values(given)}
+    values = {
+        **listen_values(given, auth_values(given)),
+        **access_values(given),
+        **process_values(given),
+    }
     return GatewayNodeOptions(**values)
 
 

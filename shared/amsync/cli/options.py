@@ -32,7 +32,14 @@ from amsync.protocol.access import Share
 from amsync.server import new_event_loop
 from amsync.tls import TLSConfig
 
-SECRETS = ("tls_key", "redis", "auth_shared_secret", "auth_issuers")
+SECRETS = (
+    "tls_key",
+    "redis",
+    "auth_shared_secret",
+    "auth_issuers",
+    "access_webhook_token",
+    "admin_token",
+)
 _M_MMAP_THRESHOLD = -3  # of mallopt, in glibc's malloc.h
 
 MANY = " Several: repeat it, or commas."

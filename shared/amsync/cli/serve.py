@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from amsync.cli.access import access_options, access_values
 from amsync.cli.auth import auth_options, auth_values
 from amsync.cli.options import (
     config_option,
@@ -40,6 +41,7 @@ console.log("created", handle.url)
 @keep_options
 @process_options("3031", "Over how long sockets are closed at the end.")
 @auth_options
+@access_options
 @limit_options
 def serve(**given: Any) -> None:
     """Serve the documents of one directory, all in this process."""
@@ -49,6 +51,7 @@ def serve(**given: Any) -> None:
 def _node_options(given: dict[str, Any]) -> NodeOptions:
     values = {
         **listen_values(given, auth_values(given)),
+        **access_values(given),
         **keep_values(given),
         **process_values(given),
     }
