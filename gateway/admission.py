@@ -67,6 +67,7 @@ class Admission:
     Args:
         authenticator: None: there is no authentication.
         refused_now: Why nobody may come in just now; "" if somebody may.
+        is_kicked: An operator has sent this identity away.
         in_background: Runs what has to be waited for.
     """
 
@@ -78,6 +79,7 @@ class Admission:
         authenticator: Authenticator | None,
         *,
         refused_now: Callable[[], str],
+        is_kicked: Callable[[Identity], bool],
         in_background: Callable[[Coroutine[Any, Any, None]], None],
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -85,6 +87,7 @@ class Admission:
         self._limits, self._metrics, self._options = limits, metrics, options
         self._authenticator = authenticator
         self._refused_now, self._in_background = refused_now, in_background
+        self._is_kicked = is_kicked
         self._now, self._wall = now, wall
         self._proxies = Proxies(options.trusted_proxies)
         self._sockets = 0
@@ -234,6 +237,8 @@ class Admission:
         readable: str | None,
         upgrade: bool,
     ) -> Response | None:
+        if self._is_kicked(identity):
+            raise _Refused(HTTPStatus.FORBIDDEN, "kicked")
         if not upgrade:
             return http.let_read(http.page(request), readable)
         if connection.is_gone:

@@ -34,6 +34,7 @@ from amsync.gateway.effects import (
     Send,
 )
 from amsync.gateway.limits import Limits
+from amsync.gateway.orders import Enforcer
 from amsync.gateway.outbound import MESSAGE_TYPES, encode, is_droppable
 from amsync.gateway.router import Router
 from amsync.gateway.session import PeerSession, SessionSettings
@@ -52,6 +53,7 @@ from amsync.protocol.envelope import (
     UnavailableOut,
 )
 from amsync.turns import Turns, seconds_to_step
+from amsync.protocol.orders import EVERYBODY
 
 log = logging.getLogger("amsync.gateway")
 
@@ -97,6 +99,7 @@ class Gateway:
         authenticator: Authenticator | None = None,
     ) -> None:
         self._turns = turns or Turns()
+        self.incarnation = options.incarnation
         self.limits = options.limits
         self._bus, self._metrics, self._policy, self._options = bus, metrics, policy, options
         self._connections: dict[int, ClientConnection] = {}
@@ -125,12 +128,14 @@ class Gateway:
             hand_over=self._hand_over if options.hands_over else None,
             trim_bytes=options.trim_bytes,
         )
+        self.orders = Enforcer(bus, options.prefix, self, policy, metrics)
         self._admission = Admission(
             options.limits,
             metrics,
             options.admission,
             authenticator,
             refused_now=self._refused_now,
+            is_kicked=self.orders.refuses,
             in_background=self._in_background,
         )
         self._settings = SessionSettings(
@@ -181,6 +186,7 @@ class Gateway:
         async with asyncio.TaskGroup() as group:
             self._asks = group
             group.create_task(self._router.run())
+            group.create_task(self.orders.run())
             group.create_task(self._ticks())
 
     @property
@@ -219,7 +225,10 @@ class Gateway:
 
     def begin_again(self, incarnation: str, *, forgets_epochs: bool) -> None:
         """Go on under another incarnation: the workers took this one for dead; see `Router`."""
+        self.incarnation = incarnation
         self._router.begin_again(incarnation, forgets_epochs=forgets_epochs)
+        if forgets_epochs:
+            self.orders.bus_was_emptied()
 
     async def drain(self, seconds: float) -> dict[int, Position]:
         """Refuse new sockets, close the others in random order, pass on what they sent.
@@ -281,11 +290,26 @@ class Gateway:
 
     def refresh_access(self) -> None:
         """Forget remembered decisions and make those of open documents again."""
-        self._policy.refresh()
-        for connection in list(self._connections.values()):
-            if connection.session is not None:
-                connection.session.recheck(self._now(), everything=True)
-                self._carry_out(connection)
+        self.orders.decide_anew(EVERYBODY)
+
+    # -- for orders of operators
+
+    def live(self) -> list[ClientConnection]:
+        """Every socket, also those that have not joined."""
+        return list(self._connections.values())
+
+    def kick(self, connection: ClientConnection) -> None:
+        """Close a connection, for access was withdrawn."""
+        self._metrics.refusals.inc(CloseReason.KICKED.label)
+        self._close(connection, CloseReason.KICKED)
+
+    def carry_out(self, connection: ClientConnection) -> None:
+        """Do what a session wants done."""
+        self._carry_out(connection)
+
+    def now(self) -> float:
+        """The clock of grants."""
+        return self._now()
 
     # -- ConnectionHost
 
@@ -586,6 +610,7 @@ class Gateway:
             for connection in list(self._connections.values()):
                 self._look_after(connection, now)
             self._admission.prune()
+            self.orders.tick()
 
     def _look_after(self, connection: ClientConnection, now: float) -> None:
         session = connection.session

@@ -4,7 +4,7 @@
 why not. The operator's page and the REST API will live here too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -14,7 +14,7 @@ from amsync.metrics import Metrics
 class AdminServer:
     """Serves the port; `reasons` returns what speaks against readiness, empty if ready.
 
-    `refresh` brings the gauges up to date, before each scrape.
+    `refresh` brings the gauges up to date, before each scrape. `routes` are served beside these.
     """
 
     def __init__(
@@ -22,12 +22,14 @@ class AdminServer:
         metrics: Metrics,
         reasons: Callable[[], list[str]],
         refresh: Callable[[], None],
+        routes: Sequence[web.RouteDef] = (),
     ) -> None:
         self._metrics, self._reasons, self._refresh = metrics, reasons, refresh
         application = web.Application()
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._get_metrics)
+        application.router.add_routes(routes)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
 
     async def start(self, host: str, port: int) -> int:

@@ -3,10 +3,14 @@
 The same for the embedded server and the gateways of a cluster.
 """
 
+from aiohttp import web
+
+from amsync import adminapi
 from amsync.auth import Authenticator
 from amsync.bus import Bus
 from amsync.gateway.access import AccessPolicy, parse_share
 from amsync.gateway.gateway import Gateway, GatewayOptions
+from amsync.gateway.orders.api import AccessApi
 from amsync.metrics import Metrics
 from amsync.options import ListenOptions
 from amsync.tls import Certificates
@@ -36,6 +40,10 @@ class Front:
         )
         self.gateway: Gateway | None = None
 
+    def admin_routes(self) -> list[web.RouteDef]:
+        """Calls for the admin port; none without an admin token."""
+        return adminapi.routes(AccessApi(lambda: self.gateway).calls(), self._options.admin_token)
+
     async def open(
         self,
         bus: Bus,
@@ -49,7 +57,7 @@ class Front:
         hands_over: bool = False,
         trim_bytes: int = 0,
     ) -> Gateway:
-        """Make the gateway; it doesn't listen yet."""
+        """Make the gateway; it doesn't listen yet. Waits until it knows all orders."""
         if self._authenticator is not None:
             await self._authenticator.start()
         self.gateway = Gateway(
@@ -73,6 +81,7 @@ class Front:
             turns,
             self._authenticator,
         )
+        await self.gateway.orders.open()
         return self.gateway
 
     async def run(self) -> None:

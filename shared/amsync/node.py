@@ -116,7 +116,12 @@ class Node(Life):
             await asyncio.sleep(0)
             self.port = await self._gateway.listen()
             if self.options.admin_port is not None:
-                self._admin = AdminServer(self.metrics, self.reasons_not_ready, self._refresh)
+                self._admin = AdminServer(
+                    self.metrics,
+                    self.reasons_not_ready,
+                    self._refresh,
+                    self._front.admin_routes(),
+                )
                 self.admin_port = await self._admin.start(
                     self.options.admin_host, self.options.admin_port
                 )

@@ -7,6 +7,7 @@ from amsync.bus.port import (
     Position,
     Reader,
     StreamEntry,
+    access_stream,
     gateway_stream,
     shard_stream,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Position",
     "Reader",
     "StreamEntry",
+    "access_stream",
     "gateway_stream",
     "shard_stream",
 ]

@@ -127,6 +127,16 @@ def gateway_stream(prefix: str, incarnation: str) -> str:
     return f"{{{prefix}:g{incarnation}}}:out"
 
 
+def access_stream(prefix: str) -> str:
+    """Name of the stream of operators' orders, which every gateway reads."""
+    return f"{{{prefix}}}:access"
+
+
+def is_access_stream(stream: str) -> bool:
+    """Tell whether `access_stream` made this name."""
+    return stream.endswith("}:access")
+
+
 def is_gateway_stream(stream: str) -> bool:
     """Tell whether `gateway_stream` made this name."""
     return stream.endswith("}:out")

@@ -7,6 +7,8 @@ import socket
 import uuid
 from dataclasses import replace
 
+from aiohttp import web
+
 from amsync.cluster import record
 from amsync.cluster.info import GatewayInfo
 from amsync.cluster.member import ClusterMember
@@ -45,6 +47,9 @@ class GatewayNode(ClusterMember):
         self._has_beaten = False
         self._epoch = ""
         self._refusal = ""
+
+    def _admin_routes(self) -> list[web.RouteDef]:
+        return self._front.admin_routes()
 
     async def _start(self) -> None:
         self.identity = identity = await record.wait_for(self.cluster)

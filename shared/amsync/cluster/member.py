@@ -8,6 +8,8 @@ import logging
 import uuid
 from abc import abstractmethod
 
+from aiohttp import web
+
 from amsync.admin import AdminServer
 from amsync.bus.redis import Cluster, RedisBus
 from amsync.metrics import Metrics
@@ -51,7 +53,9 @@ class ClusterMember(Life):
         """
         try:
             if self._bus_options.admin_port is not None:
-                self._admin = AdminServer(self.metrics, self.reasons_not_ready, self._refresh)
+                self._admin = AdminServer(
+                    self.metrics, self.reasons_not_ready, self._refresh, self._admin_routes()
+                )
                 self.admin_port = await self._admin.start(
                     self._bus_options.admin_host, self._bus_options.admin_port
                 )
@@ -60,6 +64,10 @@ class ClusterMember(Life):
         except BaseException:
             await self.close()
             raise
+
+    def _admin_routes(self) -> list[web.RouteDef]:
+        """What the admin port serves beside what everybody's does."""
+        return []
 
     @abstractmethod
     async def _start(self) -> None:

@@ -4,7 +4,8 @@ Holds: an append is one script, so that its bound is kept whoever else appends; 
 stream ends by itself 60 s after the last append to it, so a late append to a dead gateway leaves
 nothing behind; every stream's keys are in one Redis Cluster slot. Redis is a transport: nothing
 here survives its loss, and `cluster_epoch` tells. When Redis has reached its `maxmemory`, only
-appends to shards' streams are refused: what empties these goes on, answers included.
+appends to shards' streams are refused: what empties these goes on, answers included, and what
+operators order.
 
 Not here: who owns a shard and who is alive (`leases`, `cluster`).
 """
@@ -14,7 +15,7 @@ import itertools
 from collections.abc import Callable
 
 from amsync.bus.memory import STREAM_BYTES
-from amsync.bus.port import Parcel, Position, is_gateway_stream
+from amsync.bus.port import Parcel, Position, is_access_stream, is_gateway_stream
 from amsync.bus.redis.client import ANSWER_SECONDS, RedisClient
 from amsync.bus.redis.keys import channel_suffix, cluster_key, lease_key, size_key
 from amsync.bus.redis.leases import Lease
@@ -105,7 +106,7 @@ class RedisBus:
             data = data.pack()
         is_outbound = is_gateway_stream(stream)
         life = GATEWAY_STREAM_MS if is_outbound else 0
-        script = APPEND_WHEN_FULL if is_outbound else APPEND
+        script = APPEND_WHEN_FULL if is_outbound or is_access_stream(stream) else APPEND
         keys = (stream, size_key(stream))
         channel = stream + self._suffix
         entry_id = await self.client.script(script, keys, data, self._stream_bytes, life, channel)
