@@ -99,6 +99,9 @@ class Outcome:
 
     @property
     def faults(self) -> list[Fault]: ...
+    @property
+    def ignored(self) -> list[int]:
+        """Peers added as `read_only` who have sent changes, once for each message."""
 
 @final
 class Document:

@@ -359,6 +359,8 @@ impl Engine {
                 return Ok(false);
             };
             grew = took;
+        } else if had_changes {
+            report.ignored.push(id);
         }
         let next = state.receive(self.view(), &received.message, had_changes, &before);
         let next = self.states.share(next);

@@ -54,6 +54,8 @@ pub struct Report {
     pub heads: Heads,
     pub peer_heads: Vec<(i64, Heads)>,
     pub faults: Vec<Fault>,
+    /// Who has sent changes that were not looked at, once for each message.
+    pub ignored: Vec<i64>,
     pub is_frozen: bool,
     /// Messages of the batch that were dealt with.
     pub taken: usize,
@@ -74,6 +76,8 @@ pub struct Outcome {
     peer_heads: Py<PyAny>,
     #[pyo3(get)]
     faults: Py<PyAny>,
+    #[pyo3(get)]
+    ignored: Vec<i64>,
     #[pyo3(get)]
     is_frozen: bool,
     #[pyo3(get)]
@@ -129,6 +133,7 @@ impl Outcome {
             heads: heads.get(py, &report.heads)?,
             peer_heads: peer_heads.into_pyobject(py)?.unbind(),
             faults: report.faults.into_pyobject(py)?.unbind(),
+            ignored: report.ignored,
             is_frozen: report.is_frozen,
             taken: report.taken,
             sidecar: report
