@@ -19,13 +19,20 @@ _NOTHING: Iterator[DocumentId] = iter(())
 
 @dataclass(slots=True)
 class Connection:
-    """See the module's text."""
+    """See the module's text.
+
+    Attributes:
+        storage_id: None also if it belongs to another identity.
+        has_peer_id: The peer id does not belong to another identity.
+    """
 
     address: Address
     number: int
     peer_id: str
     storage_id: str | None
     wants_announcements: bool
+    identity: str = ""
+    has_peer_id: bool = True
     documents: tuple[DocumentId, ...] | set[DocumentId] = ()
     listed: Iterator[DocumentId] = _NOTHING
     to_offer: deque[DocumentId] | None = None

@@ -91,6 +91,7 @@ class Peer:
     `held`: it may write, but the engine takes nothing from it because nothing can be saved.
     `was_reset`: this owner has reset it, and may be the only one who knows that it had to.
     `token`: where to go on with it when the document is opened again; empty while that is open.
+    `has_peer_id`: the peer id does not belong to another identity.
     """
 
     address: Address
@@ -111,6 +112,7 @@ class Peer:
     token: bytes = b""
     silenced_until: float = 0.0
     silence_seconds: float = SILENCE_SECONDS
+    has_peer_id: bool = True
 
     def silence(self, now: float) -> None:
         """Don't listen for a while, longer each time; then start over with a reset."""
@@ -186,7 +188,7 @@ class Peers:
             peer.address
             for peer in self
             if peer.peer_id != sender.peer_id
-            and target_id in (None, peer.peer_id)
+            and (target_id is None or (target_id == peer.peer_id and peer.has_peer_id))
             and peer.access > Access.NONE
         ]
 

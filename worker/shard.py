@@ -16,6 +16,7 @@ Invariants:
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from amsync.errors import StorageError
@@ -46,6 +47,7 @@ from amsync.protocol.envelope import (
     Welcome,
 )
 from amsync.worker.arrivals import Arrivals
+from amsync.worker.claimed import ClaimedIds
 from amsync.worker.connection import Connection
 from amsync.worker.gossip import KnownHeads, RemoteHeadsTable
 from amsync.worker.peers import NO_BOUNDS, DocumentBounds, Peer, Ticket, Waiting, WriteGate
@@ -102,6 +104,7 @@ class Shard:
         self._wall_ms = wall_ms
         self._idle_seconds, self._sleep_seconds = idle_seconds, sleep_seconds
         self._gossip = RemoteHeadsTable()
+        self._peer_ids, self._storage_ids = ClaimedIds(), ClaimedIds()
         self._tickets: deque[Ticket] = deque()
         self._settled = (0, 0)
         self._arrivals = arrivals
@@ -431,6 +434,9 @@ class Shard:
             case EphemeralIn():
                 document = self._document(item.document_id)
                 document.last_used = now
+                if not connection.has_peer_id:
+                    # Or whoever hears it would take what the id's owner says for heard already.
+                    item = replace(item, session_id=f"{connection.identity}-{item.session_id}")
                 document.relay(self._join(connection, item.document_id), item, effects)
             case Resume():
                 self._resume(ticket, connection, item)
@@ -489,7 +495,13 @@ class Shard:
         connection.joined(document.document_id)  # one text for all who have it open
         known = document.peers.get(connection.address)
         return known or document.join(
-            Peer(connection.address, connection.number, connection.peer_id, connection.storage_id)
+            Peer(
+                connection.address,
+                connection.number,
+                connection.peer_id,
+                connection.storage_id,
+                has_peer_id=connection.has_peer_id,
+            )
         )
 
     def _rejoin(self, connection: Connection, document_id: DocumentId) -> None:
@@ -511,9 +523,7 @@ class Shard:
         connection = self.connections.get(address)
         if connection is None:
             address = (sys.intern(address[0]), address[1])  # one text for all of a gateway
-            connection = Connection(
-                address, self._next_number, item.peer_id, item.storage_id, item.wants_announcements
-            )
+            connection = self._connect(address, item, effects)
             self._next_number += 1
             self.connections[address] = connection
         else:  # handed over again: offers of before may have been lost
@@ -529,8 +539,30 @@ class Shard:
             effects.listing = True
             self._pass_on(self._gossip.all_wanted(), [], effects, only=connection)
 
+    def _connect(self, address: Address, item: Open, effects: Effects) -> Connection:
+        storage_id, identity = item.storage_id, sys.intern(item.identity)
+        has_peer_id = self._peer_ids.claim(item.peer_id, identity)
+        if storage_id is not None and not self._storage_ids.claim(storage_id, identity):
+            storage_id = None
+            effects.count("claimed_ids", "storage")
+        if not has_peer_id:
+            effects.count("claimed_ids", "peer")
+        return Connection(
+            address,
+            self._next_number,
+            item.peer_id,
+            storage_id,
+            item.wants_announcements,
+            identity,
+            has_peer_id,
+        )
+
     def _close(self, ticket: Ticket, address: Address, effects: Effects) -> None:
         connection = self.connections.pop(address)
+        if connection.has_peer_id:
+            self._peer_ids.release(connection.peer_id, connection.identity)
+        if connection.storage_id is not None:
+            self._storage_ids.release(connection.storage_id, connection.identity)
         self._leave(ticket, address, connection.documents)
         gone = self._gossip.forget_connection(address)
         self._pass_on([], gone, effects)
@@ -674,6 +706,9 @@ class Shard:
     ) -> None:
         if item.document_id not in self.documents or len(item.heads) > MAX_REPORTED_HEADS:
             return  # nobody has it open, or this is no honest report
+        if self._storage_ids.belongs_to_another(item.storage_id, connection.identity):
+            effects.count("claimed_ids", "report")
+            return
         latest = self._now_ms(now) + MAX_CLOCK_AHEAD_MS
         timestamp = min(item.timestamp, latest)
         known = self._gossip.report(item.document_id, item.storage_id, item.heads, timestamp)
