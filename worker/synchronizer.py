@@ -505,6 +505,9 @@ class DocumentSynchronizer:
             peer.offered_at = now
         peer.offered = offers
         peer.may_create = item.may_create and peer.access >= Access.WRITE
+        if not (self._heads or peer.may_create or self.peers.is_awaited(now)):
+            peer.told_unavailable = True
+            self._unavailable([address], effects)
         return peer.number, item.data
 
     def _brings_unasked(self, item: SyncIn) -> bool:
