@@ -530,7 +530,7 @@ class Policy:
         await Pause(self._server.random.random() * self._server.plan.ask_seconds)
         return [self._grant(caller.peer_id, document_id) for document_id in document_ids]
 
-    def refresh(self) -> None:
+    def refresh(self, _identity_key: str | None = None) -> None:
         pass
 
     def _grant(self, peer_id: str, document_id: DocumentId) -> Grant:
