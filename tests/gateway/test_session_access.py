@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from amsync.gateway.account import Account
-from amsync.gateway.effects import Ask
+from amsync.gateway.effects import Ask, Forward
 from amsync.gateway.limits import Limits
 from amsync.ids import (
     generate_document_id,
@@ -28,6 +28,7 @@ from .talk import (
     MESSAGES,
     NONE,
     READ,
+    SHARD,
     WRITE,
     Talk,
     counts,
@@ -36,6 +37,8 @@ from .talk import (
     sent,
     sync_in,
 )
+
+NO_CREATION = Grant(Access.WRITE, create=False)
 
 # -- access
 
@@ -222,3 +225,108 @@ def test_connections_of_an_address_share_its_creations() -> None:
 
     assert forwarded(one.request(), SyncIn)[0].may_create
     assert not forwarded(two.request(generate_document_id()), SyncIn)[0].may_create
+
+
+# -- who may not create
+
+
+def test_who_may_not_create_takes_no_creation_and_the_shard_knows() -> None:
+    talk = Talk(grant=NO_CREATION)
+    (item,) = forwarded(talk.request(), SyncIn)
+    assert (item.access, item.may_create) == (2, False)
+    assert talk.account.creations.take(talk.now)
+    (item,) = forwarded(talk.say("sync", documentId=DOCUMENT, data=b"x"), SyncIn)
+    assert not item.may_create
+
+
+def test_shortcut_of_repeated_messages_does_not_create_either() -> None:
+    talk = Talk(grant=NO_CREATION)
+    items = [
+        item
+        for _ in range(12)
+        for item in forwarded(talk.say("sync", documentId=DOCUMENT, data=b"x" * 40), SyncIn)
+    ]
+    assert len(items) == 12
+    assert not any(item.may_create for item in items)
+
+
+def test_creation_that_is_allowed_later_counts_from_the_next_message() -> None:
+    talk = Talk(grant=NO_CREATION)
+    talk.request()
+    assert forwarded(talk.decided(WRITE)) == []
+    assert forwarded(talk.request(), SyncIn)[0].may_create
+
+
+# -- withdrawn at once
+
+
+def test_restriction_takes_effect_without_asking_anybody() -> None:
+    talk = in_use()
+    talk.session.restrict(DOCUMENT, Access.READ, talk.now)
+    assert talk.session.take_effects() == [Forward(SHARD, AccessIn(7, DOCUMENT, 1), 0)]
+    talk.session.restrict(None, Access.NONE, talk.now)
+    effects = talk.session.take_effects()
+    assert forwarded(effects) == [AccessIn(7, DOCUMENT, 0)]
+    assert [m["type"] for m in sent(talk, effects)] == ["doc-unavailable"]
+    assert talk.deliver(SyncOut([7], DOCUMENT, b"x")) == []
+
+
+def test_restriction_gives_nothing() -> None:
+    talk = Talk(grant=READ)
+    talk.request()
+    talk.session.restrict(None, Access.WRITE, talk.now)
+    talk.session.restrict(generate_document_id(), Access.NONE, talk.now)
+    assert talk.session.take_effects() == []
+
+
+def test_end_of_a_restriction_has_the_decision_made_again() -> None:
+    talk = in_use()
+    talk.session.restrict(DOCUMENT, Access.NONE, talk.now)
+    talk.session.take_effects()
+    talk.session.review(DOCUMENT)
+    assert talk.session.take_effects() == [Ask((DOCUMENT,))]
+    assert forwarded(talk.decided(WRITE)) == [AccessIn(7, DOCUMENT, 2, may_create=True)]
+    talk.session.review(generate_document_id())
+    assert talk.session.take_effects() == []
+
+
+def test_restriction_does_not_forget_that_a_decision_is_being_made() -> None:
+    talk = in_use()
+    talk.session.recheck(talk.now, everything=True)
+    talk.session.take_effects()
+    talk.session.restrict(DOCUMENT, Access.READ, talk.now)
+    talk.session.take_effects()
+    talk.session.recheck(talk.now, everything=True)
+    assert talk.session.take_effects() == []
+
+
+# -- decisions that end
+
+
+def test_decision_is_renewed_before_its_end_and_holds_meanwhile() -> None:
+    talk = Talk(grant=Grant(Access.WRITE, expires_at=130.0, renew_at=120.0))
+    talk.request()
+    talk.session.recheck(119.0)
+    assert talk.session.take_effects() == []
+    talk.session.recheck(120.0)
+    assert talk.session.take_effects() == [Ask((DOCUMENT,))]
+    talk.session.recheck(129.0)
+    assert talk.session.take_effects() == []
+
+
+def test_decision_whose_renewal_is_late_ends_in_time_and_comes_back_with_it() -> None:
+    talk = Talk(grant=Grant(Access.WRITE, expires_at=130.0, renew_at=120.0))
+    talk.request()
+    talk.session.recheck(120.0)
+    talk.session.take_effects()
+
+    talk.session.recheck(130.0)
+    effects = talk.session.take_effects()
+
+    assert forwarded(effects) == [AccessIn(7, DOCUMENT, 0)]
+    assert [m["type"] for m in sent(talk, effects)] == ["doc-unavailable"]
+    assert counts(effects) == ["decision_late"]
+    talk.session.recheck(131.0)
+    assert talk.session.take_effects() == []
+    renewed = Grant(Access.WRITE, expires_at=190.0, renew_at=180.0)
+    assert forwarded(talk.decided(renewed)) == [AccessIn(7, DOCUMENT, 2, may_create=True)]
