@@ -155,9 +155,12 @@ class Admission:
                 return http.page(request)
         readable = origin if self._is_allowed(origin) else None
         try:
-            self._check_cheap(connection, request, origin)
             if asks_permission:
+                # Whatever the bounds say: a page could not read that they refuse what it asks.
+                if not self._is_allowed(origin):
+                    raise _Refused(HTTPStatus.FORBIDDEN, "foreign_origin")
                 return http.let_read(http.preflight(), readable)
+            self._check_cheap(connection, request, origin)
             if self._authenticator is None:
                 connection.account = connection.at_address
                 return None

@@ -89,8 +89,9 @@ def preflight() -> Response:
 
 
 def let_read(found: Response, origin: str | None) -> Response:
-    """Let the web page of an allowed origin read an answer."""
+    """Let the web page of an allowed origin read an answer, and how long to stay away."""
     if origin is not None:
         found.headers["Access-Control-Allow-Origin"] = origin
+        found.headers["Access-Control-Expose-Headers"] = "Retry-After"
         found.headers["Vary"] = "Origin"
     return found

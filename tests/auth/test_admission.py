@@ -361,6 +361,21 @@ class TestWebPages:
         assert headers["Access-Control-Allow-Headers"] == "Authorization"
         assert headers["Access-Control-Allow-Origin"] == self.PAGE
 
+    def test_page_that_has_to_wait_can_read_how_long(
+        self, serve: Serve, pair: TLSConfig, tmp_path: Path
+    ) -> None:
+        limits = Limits(failures_per_minute=1)
+        door = Door(serve(limits=limits, data_dir=tmp_path / "strict"), pair)
+        asked = {"Access-Control-Request-Method": "GET"}
+        assert door.refused("nonsense")[0] == 401
+
+        may_ask, _ = self.asks(door, "OPTIONS", Origin=self.PAGE, **asked)
+        status, headers = self.asks(door, Origin=self.PAGE, **bearer("nonsense"))
+
+        assert (may_ask, status) == (204, 429)
+        assert int(headers["Retry-After"]) > 0
+        assert headers["Access-Control-Expose-Headers"] == "Retry-After"
+
     def test_foreign_page_may_read_nothing(self, door: Door, issuer: IssuerServer) -> None:
         for method in ("GET", "OPTIONS"):
             origin = "https://evil.example.org"
