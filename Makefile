@@ -30,7 +30,8 @@ PYTHON_PACKAGES := pyproject.toml constraints.txt
 # These lie in the source tree, outside the stamps: without them the stamps say nothing.
 NO_ENGINE := $(if $(wildcard shared/amsync/_automerge.*so),,missing)
 NO_SAMOD := $(if $(wildcard $(SAMOD_TARGET)/debug/samod-driver),,missing)
-NO_MODULES := $(if $(wildcard tests/js/node_modules/.package-lock.json),,missing)
+NO_MODULES := $(if $(and $(wildcard tests/js/node_modules/.package-lock.json), \
+	$(wildcard clients/js/node_modules)),,missing)
 
 # maturin looks for an environment in these before it looks at .venv.
 export VIRTUAL_ENV := $(CURDIR)/.venv
@@ -101,7 +102,8 @@ lock: node ## renew constraints.txt and package-lock.json: the newest versions a
 	@tools/lock.sh
 
 clean: ## remove all that was built or installed here; no data
-	@rm -rf .venv .build dist shared/native/target $(SAMOD_TARGET) tests/js/node_modules
+	@rm -rf .venv .build dist shared/native/target $(SAMOD_TARGET)
+	@rm -rf tests/js/node_modules clients/js/node_modules
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@rm -f shared/amsync/_automerge.*so
 	@find gateway worker shared tests -name __pycache__ -prune -exec rm -rf {} +
@@ -148,6 +150,8 @@ $(STAMPS)/fuzz: $(STAMPS)/dev $(PYTHON_PACKAGES)
 $(STAMPS)/javascript: tests/js/package.json tests/js/package-lock.json $(STAMPS)/venv $(NO_MODULES)
 	@echo "installing the JavaScript packages of the tests"
 	@cd tests/js && npm ci >/dev/null
+	@# Where the client, which is no part of tests/js, looks for automerge-repo.
+	@[ -e clients/js/node_modules ] || ln -sn ../../tests/js/node_modules clients/js/node_modules
 	@touch $@
 
 $(STAMPS)/samod: $(SAMOD) $(STAMPS)/venv $(NO_SAMOD)

@@ -112,6 +112,10 @@ class Commanded(Closing):
         self._program.kill9()
         self._log_file.close()
 
+    def keep(self, repo: Repo) -> None:
+        """Put a repo on the list of `close_repos`."""
+        self._repos.append(repo)
+
     def forget(self, repo: Repo) -> None:
         """Take a repo that is being closed off the list of `close_repos`."""
         self._repos = [other for other in self._repos if other is not repo]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from interop.clustered import ClusterServer
-from interop.driver import DRIVER, Driver
+from interop.driver import CLIENT, DRIVER, Driver
 from interop.samod import PROGRAM, SamodDriver
 from interop.servers import AmsyncServer, ReferenceServer, Server, ServerOptions
 
@@ -82,7 +82,8 @@ def amsync_only(against: str) -> None:
 @pytest.fixture(scope="session")
 def js_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     assert shutil.which("node"), "Node 20 or newer is missing"
-    assert (DRIVER.parent / "node_modules").exists(), "run `npm ci` in tests/js first"
+    for folder in (DRIVER.parent, CLIENT):
+        assert (folder / "node_modules").exists(), "the JavaScript packages are missing: make test"
     with Driver(tmp_path_factory.mktemp("js") / "node.log") as driver:
         yield driver
 

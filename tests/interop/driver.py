@@ -9,7 +9,8 @@ from pathlib import Path
 from interop.commanded import Commanded, results, without_none
 from interop.repos import DEFAULT_SECONDS, Doc, Json, Repo
 
-DRIVER = Path(__file__).parent.parent / "js" / "driver.mjs"
+DRIVER = Path(__file__).parents[1] / "js" / "driver.mjs"
+CLIENT = Path(__file__).parents[2] / "clients" / "js"
 
 
 class Driver(Commanded):
@@ -119,4 +120,4 @@ class Driver(Commanded):
         self.call("waitError", {"text": text}, timeout=timeout)
 
 
-__all__ = ["DRIVER", "Driver", "results"]
+__all__ = ["CLIENT", "DRIVER", "Driver", "results"]

@@ -2,8 +2,9 @@
 //
 // In:  {id, peer?, command, args}          Out: {id, ok: true, result} | {id, ok: false, error}
 // Without a peer: `connect` and `listen` make one (args.peer names it), `converge` waits until
-// the named peers hold the same heads of a document, `newDocumentId`, `waitError`, `errors` returns what was thrown where
-// nobody could catch it (automerge-repo's socket adapter throws inside event handlers), `exit`.
+// the named peers hold the same heads of a document, `newDocumentId`, `waitError`, `errors` returns
+// what was thrown where nobody could catch it (automerge-repo's socket adapter throws inside event
+// handlers), `exit`. `connectWithTokens` makes a peer with our own client, see tokens.mjs.
 // With a peer: any public method of Peer, called with args (milliseconds, hex heads).
 // Commands run at once; a later one doesn't wait for an earlier one. stdin's end ends it all.
 
@@ -13,6 +14,7 @@ import readline from "node:readline"
 import { Peer } from "./peer.mjs"
 import { brief, plain, sameHeads } from "./edits.mjs"
 import { signal } from "./signal.mjs"
+import { TokenPeer, refusal, shutDownAtOnce } from "./tokens.mjs"
 
 const peers = new Map()
 const thrown = []
@@ -38,6 +40,14 @@ const commands = {
     peers.set(peer, Peer.connect(options))
     return { peerId: named(peer).repo.peerId }
   },
+
+  async connectWithTokens({ peer, ...options }) {
+    peers.set(peer, TokenPeer.connectWithTokens(options))
+    return { peerId: named(peer).repo.peerId }
+  },
+
+  refusal,
+  shutDownAtOnce,
 
   async listen({ peer, ...options }) {
     peers.set(peer, await Peer.listen(options))

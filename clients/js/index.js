@@ -1,0 +1,1 @@
+export { AmsyncClientAdapter } from "./adapter.js"
