@@ -1,0 +1,91 @@
+// A real browser with pages in it, commanded by JSON lines as driver.mjs is.
+//
+// argv: the browser's program, and the public keys whose certificates it shall trust besides those
+// that it trusts anyway (base64 of the SHA-256 of each, joined by commas).
+// In:  {id, command, args}       Out: {id, ok: true, result} | {id, ok: false, error}
+
+import { build } from "esbuild"
+import { chromium } from "playwright-core"
+import { fileURLToPath } from "node:url"
+import readline from "node:readline"
+
+const [executablePath, trustedKeys] = process.argv.slice(2)
+const browser = await chromium.launch({
+  executablePath,
+  headless: true,
+  args: ["--no-sandbox", `--ignore-certificate-errors-spki-list=${trustedKeys}`],
+})
+const context = await browser.newContext({ viewport: { width: 900, height: 700 } })
+let page
+let sockets
+let complaints
+
+const commands = {
+  /** The application of page/, as one file for the browser. */
+  async bundle() {
+    const { outputFiles } = await build({
+      entryPoints: [fileURLToPath(new URL("page/page.js", import.meta.url))],
+      bundle: true,
+      format: "esm",
+      platform: "browser",
+      // automerge's own answer for bundlers that can't load WebAssembly: it is in the JavaScript.
+      conditions: ["webpack"],
+      write: false,
+      logLevel: "silent",
+    })
+    return outputFiles[0].text
+  },
+
+  async open({ url }) {
+    page = await context.newPage()
+    sockets = []
+    complaints = []
+    page.on("pageerror", error => complaints.push(String(error?.stack ?? error)))
+    page.on("websocket", socket => {
+      const counts = { url: socket.url(), sent: 0, received: 0, closed: false }
+      sockets.push(counts)
+      socket.on("framesent", () => (counts.sent += 1))
+      socket.on("framereceived", () => (counts.received += 1))
+      socket.on("close", () => (counts.closed = true))
+    })
+    await page.goto(url)
+  },
+
+  /** The value of an expression in the page. */
+  evaluate: ({ expression }) => page.evaluate(expression),
+
+  /** Return the value of an expression in the page once it is neither false nor nothing. */
+  async wait({ expression, timeoutMs }) {
+    try {
+      const found = await page.waitForFunction(expression, undefined, { timeout: timeoutMs })
+      return await found.jsonValue()
+    } catch (error) {
+      const shown = await page.evaluate("JSON.stringify([app.statuses, app.asked])")
+      throw new Error(`${error.message}: ${expression}; found ${shown}`)
+    }
+  },
+
+  sockets: () => sockets,
+  complaints: () => complaints,
+  screenshot: ({ path }) => page.screenshot({ path }),
+  version: () => browser.version(),
+}
+
+const answer = message => process.stdout.write(`${JSON.stringify(message)}\n`)
+
+readline
+  .createInterface({ input: process.stdin })
+  .on("line", async line => {
+    const { id, command, args } = JSON.parse(line)
+    try {
+      answer({ id, ok: true, result: (await commands[command](args)) ?? null })
+    } catch (error) {
+      answer({ id, ok: false, error: String(error?.stack ?? error) })
+    }
+  })
+  .on("close", async () => {
+    await browser.close()
+    process.exit(0)
+  })
+
+answer({ ready: true })
