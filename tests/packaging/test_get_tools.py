@@ -1,4 +1,7 @@
-"""tools/get-redis.sh: finds a Redis or says in one line what to install; never fails silently."""
+"""tools/get-*.sh: find a Redis and a Chromium, or say in one line what to install.
+
+They never fail silently.
+"""
 
 import shutil
 from pathlib import Path
@@ -7,20 +10,21 @@ import pytest
 
 from support.program import run_to_end
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "get-redis.sh"
+TOOLS = Path(__file__).parents[2] / "tools"
+REDIS, CHROMIUM = "get-redis.sh", "get-chromium.sh"
 NEEDED = ("dirname", "mktemp", "rm", "mkdir", "id", "chmod", "ln", "sed")
 
 
 class Machine:
     """A copy of the script with a PATH of its own, in which nothing downloads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: str) -> None:
         self.folder = folder
-        self.script = folder / "tools" / "get-redis.sh"
+        self.script = folder / "tools" / script
         self.programs = folder / "bin"
         self.script.parent.mkdir()
         self.programs.mkdir()
-        shutil.copy(SCRIPT, self.script)
+        shutil.copy(TOOLS / script, self.script)
         for name in NEEDED:
             found = shutil.which(name)
             assert found is not None
@@ -40,7 +44,12 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+    return Machine(tmp_path, REDIS)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Machine:
+    return Machine(tmp_path, CHROMIUM)
 
 
 @pytest.mark.parametrize("name", ["redis-server", "valkey-server"])
@@ -86,3 +95,50 @@ def test_machine_where_nothing_can_be_had_is_told_what_to_install(machine: Machi
     assert status == 1
     assert len(complained) == 1
     assert "apt install redis-server" in complained[0]
+
+
+@pytest.mark.parametrize("name", ["chromium", "chromium-browser", "google-chrome"])
+def test_browser_of_the_path_is_enough(other: Machine, name: str) -> None:
+    other.install(name, "exit 0")
+
+    assert other.run() == (0, [], [])
+    assert not (other.folder / ".build").exists()
+
+
+def test_unpacked_browser_is_taken_again(other: Machine) -> None:
+    unpacked = other.folder / ".build" / "chromium" / "usr" / "lib" / "chromium"
+    unpacked.mkdir(parents=True)
+    (unpacked / "chromium").symlink_to("/bin/sh")
+
+    assert other.run() == (0, [], [])
+
+
+def test_browser_is_unpacked_with_what_the_machine_lacks(other: Machine) -> None:
+    other.install(
+        "apt-get",
+        'if [ "$1" = -s ]; then echo "Inst libopus0 (1.3)"; echo "Inst libc6 (2.36)"\n'
+        'echo "Inst chromium (156)"; echo "Conf chromium (156)"; else\n'
+        'shift 2; for name in "$@"; do echo >"${name}_1.deb"; done; fi',
+    )
+    other.install(
+        "dpkg",
+        'echo "$2" >>"$3/names"; mkdir -p "$3/usr/lib/chromium"\n'
+        'ln -sf /bin/sh "$3/usr/lib/chromium/chromium"',
+    )
+
+    status, said, complained = other.run()
+
+    assert (status, len(said), complained) == (0, 1, [])
+    names = (other.folder / ".build" / "chromium" / "names").read_text().split()
+    assert sorted(Path(name).name.partition("_")[0] for name in names) == ["chromium", "libopus0"]
+
+
+def test_machine_where_no_browser_can_be_had_is_told_what_to_install(other: Machine) -> None:
+    for name in ("apt-get", "dpkg"):
+        other.install(name, "exit 1")
+
+    status, _, complained = other.run()
+
+    assert status == 1
+    assert len(complained) == 1
+    assert "apt install chromium" in complained[0]
