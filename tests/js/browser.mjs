@@ -19,6 +19,7 @@ const context = await browser.newContext({ viewport: { width: 900, height: 700 }
 let page
 let sockets
 let complaints
+let logged
 
 const commands = {
   /** The application of page/, as one file for the browser. */
@@ -37,10 +38,13 @@ const commands = {
   },
 
   async open({ url }) {
+    await page?.close()
     page = await context.newPage()
     sockets = []
     complaints = []
+    logged = []
     page.on("pageerror", error => complaints.push(String(error?.stack ?? error)))
+    page.on("console", message => logged.push(message.text()))
     page.on("websocket", socket => {
       const counts = { url: socket.url(), sent: 0, received: 0, closed: false }
       sockets.push(counts)
@@ -67,6 +71,7 @@ const commands = {
 
   sockets: () => sockets,
   complaints: () => complaints,
+  logged: () => logged,
   screenshot: ({ path }) => page.screenshot({ path }),
   version: () => browser.version(),
 }

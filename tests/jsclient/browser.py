@@ -46,21 +46,21 @@ def key_of(certificate: str | os.PathLike[str]) -> str:
 
 
 class Browser(Commanded):
-    """The browser, with one page at a time. Use it as a context manager."""
+    """The browser, with one page at a time. Use it as a context manager.
+
+    Attributes:
+        program: The page's program, bundled.
+    """
 
     def __init__(self, log: Path, trusted: Iterable[str | os.PathLike[str]]) -> None:
         program, environment = find_browser()
         keys = ",".join(key_of(each) for each in trusted)
         script = ROOT / "tests" / "js" / "browser.mjs"
         super().__init__(["node", str(script), program, keys], log, environment)
-
-    def bundle(self) -> str:
-        """The page's program."""
-        text: str = self.call("bundle", {})
-        return text
+        self.program: str = self.call("bundle", {})
 
     def open(self, url: str) -> None:
-        """Show a page; what came before is not looked at any more."""
+        """Show a page, instead of the one before."""
         self.call("open", {"url": url})
 
     def app(self, call: str) -> Json:
@@ -93,6 +93,11 @@ class Browser(Commanded):
     def complaints(self) -> list[str]:
         """What the page threw where nobody caught it."""
         found: list[str] = self.call("complaints", {})
+        return found
+
+    def logged(self) -> list[str]:
+        """What is in the page's console."""
+        found: list[str] = self.call("logged", {})
         return found
 
     def screenshot(self, path: Path) -> None:

@@ -5,12 +5,13 @@ pictures of each step are beside the test's other files.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from amsync import Server, TLSConfig
+from amsync import Limits, Server, TLSConfig
 from jsclient.browser import Browser, Site
 from jsclient.clients import Clients
 from jsclient.conftest import Serve
@@ -19,20 +20,27 @@ from support.issuer import IssuerServer
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
-@pytest.fixture
-def browser(tmp_path: Path, odd: IssuerServer, pair: TLSConfig) -> Iterator[Browser]:
-    with Browser(tmp_path / "browser.log", [pair.cert, odd.ca]) as browser:
+@pytest.fixture(scope="module")
+def browser(
+    tmp_path_factory: pytest.TempPathFactory, odd_session: IssuerServer, pair: TLSConfig
+) -> Iterator[Browser]:
+    log = tmp_path_factory.mktemp("browser") / "browser.log"
+    with Browser(log, [pair.cert, odd_session.ca]) as browser:
         yield browser
 
 
 @pytest.fixture
-def server(serve: Serve) -> Server:
-    return serve()
+def open_page(odd: IssuerServer, browser: Browser) -> Iterator[Callable[..., Site]]:
+    """Show the page, which gets its tokens from a function of the reason; nothing may be thrown."""
 
+    def show(server: Server, token: Callable[[str], str | None]) -> Site:
+        site = Site(odd, browser.program, server.url)
+        site.token = token
+        browser.open(site.url)
+        return site
 
-@pytest.fixture
-def site(odd: IssuerServer, browser: Browser, server: Server) -> Site:
-    return Site(odd, browser.bundle(), server.url)
+    yield show
+    assert browser.complaints() == []
 
 
 def wait_server(server: Server, document_id: str, items: list[str]) -> None:
@@ -43,21 +51,95 @@ def wait_server(server: Server, document_id: str, items: list[str]) -> None:
         time.sleep(0.02)
 
 
+class TestRefusals:
+    """A browser hides why an upgrade was refused; what the page asks instead is readable."""
+
+    def test_page_learns_that_its_token_is_not_accepted(
+        self,
+        serve: Serve,
+        issuer: IssuerServer,
+        odd: IssuerServer,
+        browser: Browser,
+        open_page: Any,
+    ) -> None:
+        server, token = serve(allowed_origins=[odd.url]), issuer.token(aud="somebody-else")
+        open_page(server, lambda reason: token)
+
+        status = browser.wait_status("stopped")
+
+        assert status == {
+            "state": "stopped",
+            "reason": "unauthorized",
+            "detail": "audience refused",
+        }
+        assert browser.app("asked") == ["first", "refused"]
+        assert any("failed" in line for line in browser.logged())
+        assert not any(token in line for line in browser.logged())
+
+    def test_page_learns_that_its_user_may_not_come_in(
+        self,
+        serve: Serve,
+        issuer: IssuerServer,
+        odd: IssuerServer,
+        browser: Browser,
+        open_page: Any,
+    ) -> None:
+        auth = {"required_claims": {"role": "editor"}}
+        server = serve(auth=auth, allowed_origins=[odd.url])
+        open_page(server, lambda reason: issuer.token())
+
+        status = browser.wait_status("stopped")
+
+        assert status == {"state": "stopped", "reason": "forbidden", "detail": "claim refused"}
+        assert browser.app("asked") == ["first"]
+
+    def test_page_learns_how_long_it_has_to_wait(
+        self,
+        serve: Serve,
+        issuer: IssuerServer,
+        odd: IssuerServer,
+        browser: Browser,
+        open_page: Any,
+        clients: Clients,
+    ) -> None:
+        limits = Limits(handshakes_per_minute=1)
+        server = serve(limits=limits, allowed_origins=[odd.url])
+        clients.come(server.url, issuer.token(), wait=True)
+        open_page(server, lambda reason: issuer.token())
+
+        status = browser.wait_status("waiting")
+
+        assert (status["reason"], status["detail"]) == ("busy", "too many handshakes")
+        assert status["retryInMs"] >= 5000
+
+    def test_page_of_an_origin_that_is_not_allowed_learns_nothing(
+        self, serve: Serve, issuer: IssuerServer, browser: Browser, open_page: Any
+    ) -> None:
+        server = serve(allowed_origins=["https://app.example.org"])
+        open_page(server, lambda reason: issuer.token())
+
+        status = browser.wait_status("waiting", count=2)
+
+        assert status["reason"] == "network"
+        assert "detail" not in status
+
+
 def test_page_in_all_that_can_happen_to_it(
-    server: Server,
+    serve: Serve,
     issuer: IssuerServer,
-    site: Site,
+    odd: IssuerServer,
+    open_page: Any,
     browser: Browser,
     clients: Clients,
     tmp_path: Path,
 ) -> None:
+    server = serve(allowed_origins=[odd.url])
     colleague = clients.come(server.url, issuer.token(sub="colleague"), wait=True)
     long = issuer.token(sub="user", exp=int(time.time()) + 600)
     short = issuer.token(sub="user", exp=int(time.time()) + 6)
-    site.token = lambda reason: short if reason == "first" else long
 
     # It comes in, and edits.
-    browser.open(site.url)
+    open_page(server, lambda reason: short if reason == "first" else long)
     browser.wait_status("connected")
     document_id = browser.app("create()")
     browser.app("edit('one')")

@@ -238,6 +238,28 @@ class TestGetToken:
         assert client.sockets() == {"opened": 1, "mostAtOnce": 1, "standing": 1}
 
 
+class TestFirstConnect:
+    def test_document_is_looked_for_until_the_first_token_is_there(
+        self, server: Server, issuer: IssuerServer, clients: Clients
+    ) -> None:
+        doc = clients.come(server.url, issuer.token(), wait=True).create({"list": [1]})
+        doc.wait_saved()
+        client = clients.come(server.url, HANGS, readyMs=1_000_000)
+        client.wait_asked(1)
+
+        finding = client.find_later(doc.id)
+        client.release(issuer.token())
+
+        assert finding.result(30)["value"] == {"list": [1]}
+
+    def test_document_is_not_looked_for_without_end(self, server: Server, clients: Clients) -> None:
+        client = clients.come(server.url, HANGS, readyMs=50)
+
+        found = client.call("find", documentId=clients.driver.new_document_id())
+
+        assert found["state"] == "unavailable"
+
+
 class TestStopped:
     def test_stopped_client_that_is_let_in_again_brings_its_edits(
         self, serve: Serve, issuer: IssuerServer, clients: Clients
