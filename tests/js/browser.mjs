@@ -17,9 +17,9 @@ const browser = await chromium.launch({
 })
 const context = await browser.newContext({ viewport: { width: 900, height: 700 } })
 let page
-let sockets
-let complaints
-let logged
+let sockets = []
+let complaints = []
+let logged = []
 
 const commands = {
   /** The application of page/, as one file for the browser. */

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,13 @@ class Browser(Commanded):
         """All WebSockets so far: frames sent and received, whether it is closed."""
         found: list[Json] = self.call("sockets", {})
         return found
+
+    def wait_sockets(self, *closed: bool) -> None:
+        """Wait until there were so many WebSockets, and these are closed."""
+        deadline = time.monotonic() + DEFAULT_SECONDS
+        while [each["closed"] for each in self.sockets()] != list(closed):
+            assert time.monotonic() < deadline, self.sockets()
+            time.sleep(0.02)
 
     def frames(self) -> int:
         """How many frames went over all sockets, in both directions."""

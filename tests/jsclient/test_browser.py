@@ -4,7 +4,9 @@ Each step is looked at from the page and from the server. Fails where there is n
 pictures of each step are beside the test's other files.
 """
 
+import json
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from jsclient.clients import Clients
 from jsclient.conftest import Serve
 from support.issuer import IssuerServer
 
+ADMIN_TOKEN = "the-token-of-the-operator"
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
@@ -41,6 +44,16 @@ def open_page(odd: IssuerServer, browser: Browser) -> Iterator[Callable[..., Sit
 
     yield show
     assert browser.complaints() == []
+
+
+def order(server: Server, what: str, body: dict[str, str]) -> dict[str, Any]:
+    """Ask for something at the admin port."""
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
+    url = f"{server.admin_url}/access/{what}"
+    asked = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(asked, timeout=20) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
 
 
 def wait_server(server: Server, document_id: str, items: list[str]) -> None:
@@ -133,13 +146,21 @@ def test_page_in_all_that_can_happen_to_it(
     clients: Clients,
     tmp_path: Path,
 ) -> None:
-    server = serve(allowed_origins=[odd.url])
+    server = serve(allowed_origins=[odd.url], admin_port=0, admin_token=ADMIN_TOKEN)
+    user = {"issuer": issuer.url, "subject": "user"}
     colleague = clients.come(server.url, issuer.token(sub="colleague"), wait=True)
-    long = issuer.token(sub="user", exp=int(time.time()) + 600)
-    short = issuer.token(sub="user", exp=int(time.time()) + 6)
+
+    tokens: list[str] = []
+
+    def token(reason: str) -> str:
+        """A short one, and then a long one that the application keeps."""
+        if len(tokens) < 2:
+            expires = int(time.time()) + (600 if tokens else 6)
+            tokens.append(issuer.token(sub="user", exp=expires))
+        return tokens[-1]
 
     # It comes in, and edits.
-    open_page(server, lambda reason: short if reason == "first" else long)
+    open_page(server, token)
     browser.wait_status("connected")
     document_id = browser.app("create()")
     browser.app("edit('one')")
@@ -157,5 +178,39 @@ def test_page_in_all_that_can_happen_to_it(
     browser.wait_status("connected", count=2)
     wait_server(server, document_id, written)
     assert browser.app("asked") == ["first", "expired"]
-    assert [each["closed"] for each in browser.sockets()] == [True, False]
+    browser.wait_sockets(True, False)
     browser.screenshot(tmp_path / "2-renewed.png")
+
+    # It is made read-only: its edits stay with it, others' come, and nothing goes round.
+    restriction = {**user, "document_id": document_id, "access": "read"}
+    assert order(server, "restrict", restriction)["connections_here"] == 1
+    frames = browser.frames()
+    for number in range(5):
+        browser.app(f"edit('refused {number}')")
+    theirs.edit(["push", ["list"], "from outside"])
+    browser.wait("app.list().includes('from outside')")
+    theirs.edit(["push", ["list"], "and more"])
+    browser.wait("app.list().includes('and more')")
+    wait_server(server, document_id, [*written, "from outside", "and more"])
+    assert len(browser.app("list()")) == len(written) + 7
+    assert browser.frames() - frames < 40
+    assert browser.app("status().state") == "connected"
+    browser.screenshot(tmp_path / "3-read-only.png")
+
+    # It is kicked.
+    assert order(server, "kick", user)["closed_here"] == 1
+    stopped = browser.wait_status("stopped")
+    assert (stopped["reason"], stopped["detail"]) == ("withdrawn", "access was withdrawn")
+    browser.wait_sockets(True, True)
+    browser.screenshot(tmp_path / "4-kicked.png")
+
+    # It can't come back with what it has; it goes on working by itself, and nothing is thrown.
+    browser.app("retry()")
+    stopped = browser.wait_status("stopped", count=2)
+    assert (stopped["reason"], stopped["detail"]) == ("forbidden", "kicked")
+    browser.app("edit('alone')")
+    assert browser.app("list()")[-1] == "alone"
+    assert browser.app("status().state") == "stopped"
+    browser.wait_sockets(True, True, True)
+    wait_server(server, document_id, [*written, "from outside", "and more"])
+    browser.screenshot(tmp_path / "5-refused.png")

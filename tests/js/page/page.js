@@ -35,6 +35,7 @@ const show = () => {
 window.app = {
   statuses,
   asked,
+  status: () => adapter.status,
   retry: () => adapter.retry(),
   create() {
     handle = repo.create({ list: [] })
