@@ -52,8 +52,8 @@ from amsync.protocol.envelope import (
     SyncOut,
     UnavailableOut,
 )
-from amsync.turns import Turns, seconds_to_step
 from amsync.protocol.orders import EVERYBODY
+from amsync.turns import Turns, seconds_to_step
 
 log = logging.getLogger("amsync.gateway")
 
