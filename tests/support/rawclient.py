@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import cbor2
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -18,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from .closing import Closing
+from .tlstunnel import open_tunnel
 
 Message = dict[str, Any]
 
@@ -54,11 +56,19 @@ class RawClient(Closing):
         self.peer_id = peer_id
         self.server_id = SERVER
         self._exit = ExitStack()
+        tunnel = None
+        if context is not None:
+            parts = urlsplit(url)
+            assert parts.scheme == "wss"
+            assert parts.hostname
+            assert parts.port
+            tunnel = open_tunnel(parts.hostname, parts.port, context, DEFAULT_SECONDS)
+            url = urlunsplit(parts._replace(scheme="ws"))
         opening = connect(
             url,
+            sock=tunnel,
             additional_headers=dict(headers or {}),
             origin=Origin(origin) if origin else None,
-            ssl=context,
             compression=None,
             max_size=None,
             ping_interval=None,
