@@ -56,6 +56,15 @@ def test_greeting_says_that_unknown_documents_are_unavailable(tmp_path: Path) ->
             client.receive_type("doc-unavailable")
 
 
+def test_greeting_names_the_issuers_and_shows_how_to_bring_a_token(tmp_path: Path) -> None:
+    issuer = ("--auth-client-id", "us", "--auth-issuer", "https://issuer.invalid")
+    with Serving(tmp_path, "--trusted-proxies", "127.0.0.1", *issuer) as serving:
+        assert "tokens of          https://issuer.invalid" in serving.greeting
+        assert "getToken" in serving.snippet
+        assert serving.url in serving.snippet
+        assert "ANYBODY" not in serving.greeting
+
+
 def test_greeting_warns_of_anonymous_access_and_shows_limits(tmp_path: Path) -> None:
     with Serving(tmp_path, "--host", "0.0.0.0", "--allow-anonymous") as serving:
         assert "ANYBODY" in serving.greeting

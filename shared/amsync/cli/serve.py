@@ -28,9 +28,20 @@ SNIPPET = """\
 import {{ Repo }} from "@automerge/automerge-repo"
 import {{ WebSocketClientAdapter }} from "@automerge/automerge-repo-network-websocket"
 
-const repo = new Repo({{ network: [new WebSocketClientAdapter("{url}")] }})
+const adapter = new WebSocketClientAdapter("{url}")
+"""
+
+SNIPPET_WITH_TOKENS = """\
+import {{ Repo }} from "@automerge/automerge-repo"
+import {{ AmsyncClientAdapter }} from "@amsync/client"  // clients/js, see docs/javascript.md
+
+const adapter = new AmsyncClientAdapter("{url}", {{ getToken: async () => "a token" }})
+"""
+
+SNIPPET_END = """\
+const repo = new Repo({ network: [adapter] })
 await repo.networkSubsystem.whenReady()
-const handle = repo.create({{ hello: "world" }})
+const handle = repo.create({ hello: "world" })
 console.log("created", handle.url)
 """
 
@@ -77,5 +88,6 @@ def _greeting(node: Node) -> str:
     elif not is_loopback(options.host):
         lines.append(f"ANYBODY who reaches {options.host}:{node.port} may read and write. Limits:")
         lines.append(table(node.limits))
-    lines += ["", "From JavaScript:", "", SNIPPET.format(url=node.url)]
+    snippet = SNIPPET if options.auth is None else SNIPPET_WITH_TOKENS
+    lines += ["", "From JavaScript:", "", snippet.format(url=node.url) + SNIPPET_END]
     return "\n".join(lines)
