@@ -634,7 +634,7 @@ class DocumentSynchronizer:
         for number in outcome.ignored:
             reader = self.peers.numbered(number)
             held = reader is not None and reader.held
-            effects.count("changes_refused", "unsaved" if held else "read_only")
+            effects.count("changes_refused", "held" if held else "read_only")
         if outcome.peer_heads:
             seen = ((self.peers.numbered(number), heads) for number, heads in outcome.peer_heads)
             named = ((peer, heads) for peer, heads in seen if peer is not None)
