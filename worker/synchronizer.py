@@ -707,7 +707,8 @@ class DocumentSynchronizer:
     def _silence(self, peer: Peer, effects: Effects, now: float) -> None:
         peer.silence(now)
         self._retire(peer)
-        self._unavailable([peer.address], effects)
+        if not peer.told_unavailable:
+            self._unavailable([peer.address], effects)
 
     def _turn_away(self, peer: Peer, effects: Effects) -> None:
         """The document is absent, and the peer may not bring it; greet it when somebody else has.

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from redis.crc import key_slot
 
-from amsync.bus import gateway_stream, shard_stream
+from amsync.bus import access_stream, gateway_stream, shard_stream
 from amsync.bus.port import START, Position, Reader
 from amsync.bus.redis import Cluster, Leases, RedisBus
 from amsync.bus.redis.bus import GATEWAY_STREAM_MS
@@ -404,6 +404,7 @@ def test_redis_that_is_full_can_be_emptied() -> None:
             assert await leases.renew(1, "a", mine.epoch, 600)
             assert (await leases.acquire(2, "a", 0, 600)).is_ours
             await bus.append(gateway, b"an answer")
+            await bus.append(access_stream("full"), b"an order")
             await bus.trim(shard, positions[-1], mine)
             await bus.append(shard, b"y")
             assert await leases.release(1, "a", mine.epoch)

@@ -57,10 +57,13 @@ class Hook:
         self.headers.append(dict(request.headers))
         return await self.answer()
 
+    async def _elsewhere(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response({"access": "write"})
+
     async def __aenter__(self) -> "Hook":
         application = web.Application()
         application.router.add_post("/ask", self._take)
-        application.router.add_route("*", "/elsewhere", self._take)
+        application.router.add_get("/elsewhere", self._elsewhere)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)

@@ -10,11 +10,13 @@ from amsync import Identity
 from amsync.bus import MemoryBus, access_stream
 from amsync.bus.port import START
 from amsync.errors import BusError
+from amsync.front import Front
 from amsync.gateway.caller import Proof, caller
 from amsync.gateway.orders.standing import StandingOrders
 from amsync.gateway.orders.stream import SPARE_ENTRIES, OrderStream
 from amsync.ids import DocumentId, generate_document_id
 from amsync.metrics import Metrics
+from amsync.options import ListenOptions
 from amsync.protocol.access import Access
 from amsync.protocol.orders import Kick, Lift, Mark, Order, Refresh, Restrict, pack_order
 
@@ -137,6 +139,7 @@ def test_order_that_was_taken_back_stays_so_when_it_is_read_again() -> None:
     standing.take(restrict(), 100.0)
     assert standing.take(Lift("r", 110.0, 200.0), 110.0) == restrict()
     assert standing.take(restrict(), 110.0) is None
+    assert standing.take(Lift("r", 120.0, 200.0), 120.0) is None
     assert standing.most(somebody(), DOCUMENT) is Access.WRITE
     assert standing.in_force() == []
     assert standing.find("r") is None
@@ -220,6 +223,24 @@ def test_gate_that_opens_knows_what_was_ordered_before() -> None:
 
         assert two.taken == [kick(), Refresh("f", 100.0)]
         assert two.standing.refuses(identity())
+
+    run(scenario)
+
+
+def test_gateway_knows_the_orders_before_it_listens() -> None:
+    async def scenario(bus: MemoryBus, _now: list[float]) -> None:
+        front = Front(ListenOptions(), Metrics())
+        await bus.append(STREAM, pack_order(kick(until=1e12)))
+        gateway = await front.open(
+            bus,
+            server_peer_id="server",
+            storage_id=None,
+            shard_count=1,
+            prefix="amsync",
+            incarnation="gateway",
+        )
+        assert gateway.orders.refuses(identity())
+        await front.release()
 
     run(scenario)
 

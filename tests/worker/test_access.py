@@ -208,11 +208,12 @@ def test_each_message_for_an_absent_document_is_answered_like_one_for_a_forbidde
     assert request
     assert upload
     messages = [(request, True), (request, True), (upload, False), (upload, False), (b"x", False)]
+    messages += [(b"\x42\x00", True), (b"", True), (request, True)]
     for data, is_request in [*messages, *messages, (request, True)]:
         client.send(data, is_request=is_request)
     net.give(*(client.item(data, is_request=is_request) for data, is_request in messages))
 
-    assert bytes_of(client) == [UnavailableOut] * 16
+    assert bytes_of(client) == [UnavailableOut] * (3 * len(messages) + 1)
     assert document_id not in net.stored
 
 

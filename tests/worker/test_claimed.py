@@ -175,6 +175,19 @@ def test_who_was_not_honoured_frees_nothing_by_going(net: Net, document_id: Docu
     assert claims(net) == ["storage", "peer", "storage", "peer"]
 
 
+def test_who_was_not_honoured_takes_nothing_from_its_own_later_connection(
+    net: Net, document_id: DocumentId
+) -> None:
+    bob = Known(net, document_id, 1, BOB, "bob", "storage-of-bob")
+    early = Known(net, document_id, 2, MALLORY, "bob", "storage-of-bob")
+    bob.close()
+    Known(net, document_id, 3, MALLORY, "bob", "storage-of-bob")
+    early.close()
+    net.counts.clear()
+    Known(net, document_id, 4, BOB, "bob", "storage-of-bob")
+    assert claims(net) == ["storage", "peer"]
+
+
 def test_owner_of_another_version_of_the_gateway_has_no_identity(net: Net) -> None:
     """Its `Open` ends before the identity."""
     fields: list[Any] = [1, "bob", None, False, ()]
