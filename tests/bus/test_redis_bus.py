@@ -404,7 +404,12 @@ def test_redis_that_is_full_can_be_emptied() -> None:
             assert await leases.renew(1, "a", mine.epoch, 600)
             assert (await leases.acquire(2, "a", 0, 600)).is_ours
             await bus.append(gateway, b"an answer")
+            await bus.client.call("CONFIG", "SET", "maxmemory", "1mb")  # however small an entry is
+            with pytest.raises(BusError, match="OOM"):
+                await bus.append(shard, b"x")
+            await bus.append(gateway, b"an answer")
             await bus.append(access_stream("full"), b"an order")
+            await bus.client.call("CONFIG", "SET", "maxmemory", "8mb")
             await bus.trim(shard, positions[-1], mine)
             await bus.append(shard, b"y")
             assert await leases.release(1, "a", mine.epoch)
