@@ -28,6 +28,7 @@ class CloseReason(enum.Enum):
     AWAY = ("bus_away", 1013, "the server is cut off")
     OVER_LIMIT = ("over_limit", 1013, "too many messages or bytes for too long")
     TOKEN_ENDED = ("token_ended", 4401, "the token has expired")
+    CUT = ("cut", 1012, "closed by an operator")
     KICKED = ("kicked", 4403, "access was withdrawn")
     SHUTDOWN = ("shutdown", 1012, "server is going away")
 

@@ -298,10 +298,10 @@ class Gateway:
         """Every socket, also those that have not joined."""
         return list(self._connections.values())
 
-    def kick(self, connection: ClientConnection) -> None:
-        """Close a connection, for access was withdrawn."""
-        self._metrics.refusals.inc(CloseReason.KICKED.label)
-        self._close(connection, CloseReason.KICKED)
+    def send_off(self, connection: ClientConnection, reason: CloseReason) -> None:
+        """Close a connection, as an operator has ordered."""
+        self._metrics.refusals.inc(reason.label)
+        self._close(connection, reason)
 
     def carry_out(self, connection: ClientConnection) -> None:
         """Do what a session wants done."""

@@ -15,6 +15,7 @@ from amsync.auth import Identity
 from amsync.bus import Bus, access_stream
 from amsync.gateway.access import AccessPolicy
 from amsync.gateway.connection import ClientConnection
+from amsync.gateway.effects import CloseReason
 from amsync.gateway.orders.standing import StandingOrders
 from amsync.gateway.orders.stream import OrderStream
 from amsync.ids import DocumentId
@@ -39,8 +40,8 @@ class Host(Protocol):
     def live(self) -> Collection[ClientConnection]:
         """Every socket, also those that have not joined."""
 
-    def kick(self, connection: ClientConnection) -> None:
-        """Close a connection, for access was withdrawn."""
+    def send_off(self, connection: ClientConnection, reason: CloseReason) -> None:
+        """Close a connection, as an operator has ordered."""
 
     def carry_out(self, connection: ClientConnection) -> None:
         """Do what a session wants done."""
@@ -151,7 +152,7 @@ class Enforcer:
             and self.standing.refuses(proof.identity)
         ]
         for each in met:
-            self._host.kick(each)
+            self._host.send_off(each, CloseReason.KICKED)
         return len(met)
 
     def _cut(self, order: Cut) -> int:
@@ -160,7 +161,7 @@ class Enforcer:
         met = [each for each in self._host.live() if each.number == order.connection]
         for each in met:
             self._metrics.count("access_orders", "cut")
-            self._host.kick(each)
+            self._host.send_off(each, CloseReason.CUT)  # its client may come back
         return len(met)
 
     def _restrict(self, order: Restrict) -> int:
