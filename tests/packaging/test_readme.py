@@ -39,6 +39,19 @@ def test_every_file_that_is_named_exists() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def test_every_test_that_the_security_documentation_names_exists() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    named = sorted(set(re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", text)))
+
+    assert len(named) >= 20
+    for path, name in named:
+        assert (ROOT / path).exists(), path
+        if name:
+            assert re.search(rf"^(def|class) {name}\b", (ROOT / path).read_text(), re.MULTILINE), (
+                name
+            )
+
+
 def test_the_two_commands_are_targets_of_the_makefile() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
