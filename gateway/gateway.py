@@ -22,7 +22,6 @@ from amsync.auth import Authenticator
 from amsync.bus import Bus, Position
 from amsync.gateway.access import AccessPolicy
 from amsync.gateway.admission import Admission, AdmissionOptions
-from amsync.gateway.buckets import Rate
 from amsync.gateway.connection import ClientConnection, Later
 from amsync.gateway.effects import (
     Ask,
@@ -33,6 +32,7 @@ from amsync.gateway.effects import (
     Joined,
     Send,
 )
+from amsync.gateway.intake import Intake
 from amsync.gateway.limits import Limits
 from amsync.gateway.orders import Enforcer
 from amsync.gateway.outbound import MESSAGE_TYPES, encode, is_droppable
@@ -59,10 +59,11 @@ log = logging.getLogger("amsync.gateway")
 
 TICK_SECONDS = 1.0
 GOODBYE_SECONDS = 2.0
-BOUNDS = frozenset({"too_many_documents", "too_many_subscriptions", "creation_rate"})
-"""Refusals of a session that are logged: somebody wants more than it may have."""
 PING_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
+
+BOUNDS = frozenset({"too_many_documents", "too_many_subscriptions", "creation_rate"})
+"""Refusals of a session that are logged: somebody wants more than it may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,6 @@ class Gateway:
         self._connections: dict[int, ClientConnection] = {}
         self._by_peer: dict[tuple[str, str], ClientConnection] = {}
         self._next_number = 1
-        self._held_bytes = 0
-        self._all_paused = False
-        self._bus_is_away = False
         self._to_flush: list[ClientConnection] = []
         self._calls: dict[int, asyncio.Future[Reply]] = {}
         self._next_call = 1
@@ -117,12 +115,15 @@ class Gateway:
         self._came_in: dict[str, tuple[list[float], list[float]]] = {}
         self._server: asyncio.Server | None = None
         self._asks: asyncio.TaskGroup | None = None
+        self._intake = Intake(
+            options.limits, self._connections, offends=self._slowed_down, now=self._now
+        )
         self._router = Router(
             bus,
             metrics,
             prefix=options.prefix,
             incarnation=options.incarnation,
-            credit=self._credit,
+            credit=self._intake.credit,
             deliver=self._deliver,
             turns=self._turns,
             hand_over=self._hand_over if options.hands_over else None,
@@ -211,8 +212,7 @@ class Gateway:
 
     def bus_is_away(self, is_away: bool) -> None:
         """Read no socket, and let nobody in, while what clients say can't be passed on."""
-        self._bus_is_away = is_away
-        self._throttle_all()
+        self._intake.stop(is_away)
 
     def send_away(self) -> None:
         """Close every socket: what clients say can't be passed on for too long."""
@@ -333,27 +333,24 @@ class Gateway:
     def _refused_now(self) -> str:
         if self._draining:
             return "draining"
-        return "bus_away" if self._bus_is_away else ""
+        return "bus_away" if self._intake.is_stopped else ""
 
     def upgraded(self, connection: ClientConnection) -> PeerSession:
         """Make the session of a new WebSocket."""
         self._metrics.handshakes.inc("accepted")
         account = connection.account
         assert account is not None
-        connection.rate = Rate(
-            self.limits.messages_per_second, self.limits.bytes_per_second, self._now()
-        )
+        connection.rate = self._intake.new_rate()
         return PeerSession(connection.number, self._settings, account, connection.proof)
 
     def received(self, connection: ClientConnection, data: bytes) -> None:
         """Take a message from a client."""
-        session, rate, account = connection.session, connection.rate, connection.account
-        if session is None or rate is None or account is None:
+        session = connection.session
+        if session is None:
             return
         now, size = self._now(), len(data)
-        owed = max(rate.spend(size, now), account.rate.spend(size, now))
-        if owed:
-            self._slow_down(connection, session, owed, now)
+        if not self._intake.pace(connection, size, now):
+            session.close(CloseReason.OVER_LIMIT)
         kind = session.receive(data, now)
         cells = self._came_in.get(kind)
         if cells is None:
@@ -364,13 +361,11 @@ class Gateway:
         cells[0][0] += 1
         cells[1][0] += size
         self._carry_out(connection)
-        if (
-            connection.uncredited_bytes + session.queued_bytes > self.limits.inbound_bytes
-            or self._held_bytes > self.limits.gateway_inbound_bytes
-            or self._all_paused
-            or connection.is_paused
-        ):
-            self._throttle(connection)
+        self._intake.took(connection, session)
+
+    def _slowed_down(self, connection: ClientConnection) -> None:
+        self._metrics.refusals.inc("slowed_down")
+        self._admission.offends(connection, "slowed_down")
 
     def received_text(self, connection: ClientConnection) -> None:
         """Refuse a text frame."""
@@ -410,8 +405,7 @@ class Gateway:
             match effect:
                 case Forward():
                     size = effect.size
-                    connection.uncredited_bytes += size
-                    self._held_bytes += size
+                    self._intake.holds(connection, size)
                     self._router.forward(
                         effect.shard, effect.item, connection.number, size, effect.may_wait
                     )
@@ -464,7 +458,7 @@ class Gateway:
             for document_id, grant in zip(documents, grants, strict=True):
                 session.decided(document_id, grant, self._now())
             self._carry_out(connection)
-            self._throttle(connection)
+            self._intake.throttle(connection)
         except Exception:
             self._internal_error(connection, "decide")
 
@@ -536,70 +530,7 @@ class Gateway:
         self._metrics.count("internal_errors", where)
         connection.abort("internal_error")
 
-    def _credit(self, number: int, size: int) -> None:
-        self._held_bytes -= size
-        connection = self._connections.get(number)
-        if connection is not None:
-            connection.uncredited_bytes -= size
-            self._throttle(connection)
-        else:
-            self._throttle_all()
-
-    # -- bounds and time
-
-    def _throttle(self, connection: ClientConnection) -> None:
-        session = connection.session
-        held = connection.uncredited_bytes + (session.queued_bytes if session else 0)
-        if connection.is_paused:
-            is_slowed = connection.slowed_until > self._now()
-            if held <= self.limits.inbound_bytes // 2 and not self._all_paused and not is_slowed:
-                connection.throttle(pause=False)
-        elif held > self.limits.inbound_bytes or (self._all_paused and held):
-            connection.throttle(pause=True)
-        self._throttle_all()
-
-    def _throttle_all(self) -> None:
-        """Stop reading every socket while all together hold too much, or the bus is away."""
-        too_much = self._held_bytes > self.limits.gateway_inbound_bytes
-        everything = too_much or self._bus_is_away
-        if everything != self._all_paused and (
-            everything or self._held_bytes <= self.limits.gateway_inbound_bytes // 2
-        ):
-            self._all_paused = everything
-            now = self._now()
-            for each in self._connections.values():
-                if everything or (
-                    each.uncredited_bytes <= self.limits.inbound_bytes // 2
-                    and each.slowed_until <= now
-                ):
-                    each.throttle(pause=everything)
-
-    def _slow_down(
-        self, connection: ClientConnection, session: PeerSession, owed: float, now: float
-    ) -> None:
-        """Read later what a client sends too much of; who goes on like that is closed."""
-        before = connection.slowed_until
-        if now - before > Rate.BURST_SECONDS:
-            connection.slowed_seconds = 0.0
-        elif before <= now and connection.slowed_seconds > self.limits.patience_seconds:
-            session.close(CloseReason.OVER_LIMIT)
-            self._carry_out(connection)
-            return
-        until = now + min(owed, self.limits.patience_seconds)
-        connection.slowed_seconds += until - max(before, now)
-        connection.slowed_until = until
-        connection.throttle(pause=True)
-        if before <= now:  # else what was read already adds to it
-            self._metrics.refusals.inc("slowed_down")
-            self._admission.offends(connection, "slowed_down")
-            asyncio.get_running_loop().call_later(until - now, self._go_on, connection)
-
-    def _go_on(self, connection: ClientConnection) -> None:
-        left = connection.slowed_until - self._now()
-        if left > 0:
-            asyncio.get_running_loop().call_later(left, self._go_on, connection)
-        else:
-            self._throttle(connection)
+    # -- time
 
     async def _ticks(self) -> None:
         while True:
