@@ -639,7 +639,9 @@ class PeerSession:
     ) -> None:
         before, document.grant = document.grant, grant
         document.asking = False
-        if before is not None and before.access != grant.access:
+        if before is not None and (
+            before.access != grant.access or before.may_create != grant.may_create
+        ):
             gained = before.access == Access.NONE
             if gained:
                 self._introduce(document.shard)

@@ -393,7 +393,9 @@ class DocumentSynchronizer:
         item = waiting.item
         if isinstance(item, AccessIn) and item.access > Access.NONE:
             peer = self.peers.get(waiting.address)
-            return peer is not None and peer.access == Access.NONE
+            if peer is None:
+                return False
+            return peer.access == Access.NONE or (item.may_create and peer.needs_reset)
         if isinstance(item, Resume):
             return item.syncs and item.access > Access.NONE
         return isinstance(item, SyncIn | Greet | Call)
@@ -557,7 +559,9 @@ class DocumentSynchronizer:
         self._listening.admit(self._engine, peer, reset=reset, token=token)
 
     def _change_role(self, peer: Peer, access: int, effects: Effects, now: float) -> None:
-        if peer.access == Access.NONE:
+        # Who was turned away from an absent document, and may bring it now, is asked for it.
+        is_due = peer.may_create and peer.needs_reset and not peer.in_engine
+        if peer.access == Access.NONE or is_due:
             peer.access = access
             # One that is not listened to is greeted when it is (`_forgiven`): what it answered
             # now would be lost.

@@ -253,8 +253,10 @@ def test_shortcut_of_repeated_messages_does_not_create_either() -> None:
 def test_creation_that_is_allowed_later_counts_from_the_next_message() -> None:
     talk = Talk(grant=NO_CREATION)
     talk.request()
-    assert forwarded(talk.decided(WRITE)) == []
+    assert forwarded(talk.decided(WRITE)) == [AccessIn(7, DOCUMENT, 2, may_create=True)]
     assert forwarded(talk.request(), SyncIn)[0].may_create
+    assert forwarded(talk.decided(NO_CREATION)) == [AccessIn(7, DOCUMENT, 2)]
+    assert not forwarded(talk.request(), SyncIn)[0].may_create
 
 
 # -- withdrawn at once

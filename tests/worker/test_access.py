@@ -246,6 +246,25 @@ def test_access_gained_to_an_absent_document_asks_only_who_may_create(
     assert clients[1].kinds() == ["unavailable"]
 
 
+@pytest.mark.parametrize("access", [1, 2])
+@pytest.mark.parametrize("is_asleep", [False, True])
+def test_who_was_turned_away_and_may_create_now_is_asked_for_what_it_has(
+    net: Net, document_id: DocumentId, access: int, is_asleep: bool
+) -> None:
+    client = Client(net, document_id, 1, may_create=False, access=access)
+    client.put("a", 1)
+    client.say()
+    client.say()
+    if is_asleep:
+        net.tick(1000.0)
+
+    client.access, client.may_create = 2, True
+    client.give(AccessIn(1, document_id, 2, may_create=True))
+    net.settle()
+
+    assert load_document(net.stored[document_id])[0].heads() == client.replica.heads()
+
+
 # -- older clients that only read
 
 
