@@ -20,6 +20,7 @@ COMMANDS = {
         "Keep documents for a cluster.",
     ),
     "cluster": ("amsync.cli.cluster:cluster", "Look at a cluster, or try one out."),
+    "access": ("amsync.cli.orders:access", "Withdraw access from open connections."),
     "health": (
         "amsync.cli.health:health",
         "Ask a running process whether it is well, by its admin port.",
