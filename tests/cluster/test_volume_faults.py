@@ -147,7 +147,13 @@ def test_full_disk_of_all_workers_is_reported_and_outlived(tmp_path: Path) -> No
     with ExitStack() as stack:
         disk = stack.enter_context(SmallDisk(tmp_path / "disk", tmp_path / "disk.log", DISK_BYTES))
         scene = stack.enter_context(
-            typing_in_a_cluster(tmp_path, data=tmp_path / "disk" / "data", prefix=disk.prefix)
+            typing_in_a_cluster(
+                tmp_path,
+                documents=12,  # so many that each worker has some
+                clients=2,
+                data=tmp_path / "disk" / "data",
+                prefix=disk.prefix,
+            )
         )
         cluster, fleet = scene.cluster, scene.fleet
         disk.fill()
@@ -175,7 +181,7 @@ def test_what_a_killed_worker_wrote_under_fresh_names_comes_when_they_show(
     """On a network volume the names that another machine has made show up to a minute late."""
     monkeypatch.setenv("TRICKS", str(tmp_path))
     monkeypatch.setenv("HIDE_SECONDS", str(HIDE_SECONDS))
-    documents = [generate_document_id() for _ in range(8)]
+    documents = [generate_document_id() for _ in range(24)]  # some of them will move
     with ClusterProcesses(tmp_path, worker_program=TRICKS) as cluster:
         (gateway,), (first,) = cluster.gateways, cluster.workers
         for document in documents:
