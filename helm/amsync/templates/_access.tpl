@@ -1,0 +1,103 @@
+{{/* Who may come in, as a gateway is told. */}}
+
+{{- define "amsync.accessEnv" -}}
+{{- $auth := .Values.auth }}
+{{- if not $auth.enabled }}
+# ANONYMOUS: whoever reaches this pod may read and write every document.
+- name: AMSYNC_ALLOW_ANONYMOUS
+  value: "true"
+{{- else }}
+{{- if $auth.secretKeys.clientId }}
+- name: AMSYNC_AUTH_CLIENT_ID
+  valueFrom:
+    secretKeyRef:
+      name: {{ $auth.existingSecret }}
+      key: {{ $auth.secretKeys.clientId }}
+{{- else }}
+- name: AMSYNC_AUTH_CLIENT_ID
+  value: {{ $auth.clientId | quote }}
+{{- end }}
+{{- with $auth.issuer }}
+- name: AMSYNC_AUTH_ISSUER
+  value: {{ . | quote }}
+{{- end }}
+{{- with $auth.allowedEmails }}
+- name: AMSYNC_AUTH_ALLOWED_EMAILS
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with $auth.allowedDomains }}
+- name: AMSYNC_AUTH_ALLOWED_DOMAINS
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with $auth.secretKeys.sharedSecret }}
+- name: AMSYNC_AUTH_SHARED_SECRET_FILE
+  value: /etc/amsync/auth/{{ . }}
+{{- end }}
+{{- with $auth.secretKeys.issuers }}
+- name: AMSYNC_AUTH_ISSUERS_FILE
+  value: /etc/amsync/auth/{{ . }}
+{{- end }}
+{{- with $auth.secretKeys.keys }}
+- name: AMSYNC_AUTH_KEYS
+  value: /etc/amsync/auth/{{ . }}
+{{- end }}
+{{- with $auth.secretKeys.issuerCa }}
+- name: AMSYNC_AUTH_ISSUER_CA
+  value: /etc/amsync/auth/{{ . }}
+{{- end }}
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+- name: AMSYNC_TLS_CERT
+  value: /etc/amsync/tls/{{ .Values.tls.certKey }}
+- name: AMSYNC_TLS_KEY
+  value: /etc/amsync/tls/{{ .Values.tls.keyKey }}
+- name: AMSYNC_TLS_MINIMUM_VERSION
+  value: {{ .Values.tls.minimumVersion }}
+{{- end }}
+{{- with .Values.trustedProxies }}
+- name: AMSYNC_TRUSTED_PROXIES
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with .Values.allowedOrigins }}
+- name: AMSYNC_ALLOWED_ORIGINS
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Keys that are read as files; "true" if there are any. */}}
+{{- define "amsync.hasAuthFiles" -}}
+{{- with .Values.auth.secretKeys }}
+{{- if or .sharedSecret .issuers .keys .issuerCa }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Whole folders, never subPath: a Secret that changes is seen. */}}
+{{- define "amsync.accessMounts" -}}
+{{- if include "amsync.hasAuthFiles" . }}
+- {name: auth, mountPath: /etc/amsync/auth, readOnly: true}
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+- {name: tls, mountPath: /etc/amsync/tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "amsync.accessVolumes" -}}
+{{- if include "amsync.hasAuthFiles" . }}
+- name: auth
+  secret:
+    secretName: {{ .Values.auth.existingSecret }}
+    defaultMode: 0440
+    items:
+      {{- with .Values.auth.secretKeys }}
+      {{- range compact (list .sharedSecret .issuers .keys .issuerCa) | uniq }}
+      - {key: {{ . }}, path: {{ . }}}
+      {{- end }}
+      {{- end }}
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+- name: tls
+  secret:
+    secretName: {{ .Values.tls.existingSecret }}
+    defaultMode: 0440
+{{- end }}
+{{- end }}
