@@ -32,6 +32,8 @@ NO_ENGINE := $(if $(wildcard shared/amsync/_automerge.*so),,missing)
 NO_SAMOD := $(if $(wildcard $(SAMOD_TARGET)/debug/samod-driver),,missing)
 NO_MODULES := $(if $(and $(wildcard tests/js/node_modules/.package-lock.json), \
 	$(wildcard clients/js/node_modules)),,missing)
+# Tests of the chart's templates belong to `make test` where their tools are there already.
+NO_HELM := $(if $(wildcard .build/helm/schemas/deployment-apps-v1.json),,and not helm)
 
 # maturin looks for an environment in these before it looks at .venv.
 export VIRTUAL_ENV := $(CURDIR)/.venv
@@ -48,7 +50,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help serve build test test-all compose-test lint format wheel lock clean missing node redis chromium docker lint-tools lint-samod
+.PHONY: help serve build test test-all compose-test helm-test helm-docs lint format wheel lock clean missing node redis chromium docker helm lint-tools lint-samod
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -60,13 +62,19 @@ serve: build ## build, then run `amsync serve`; options in ARGS="--port 4000"
 build: $(STAMPS)/package ## install amsync and its engine into .venv
 
 test: node redis lint $(STAMPS)/javascript ## lint and the test suite, some 7 minutes on two cores
-	@$(BIN)/python -m pytest -n 2 -m "not slow and not docker" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 -m "not slow and not docker and not kubernetes $(NO_HELM)" $(PYTEST_ARGS)
 
 test-all: node redis chromium lint lint-samod $(STAMPS)/javascript $(STAMPS)/fuzz $(STAMPS)/samod ## the same with all that takes longer
-	@AMSYNC_TEST_ALL=1 $(BIN)/python -m pytest -n 2 -m "not docker" $(PYTEST_ARGS)
+	@AMSYNC_TEST_ALL=1 $(BIN)/python -m pytest -n 2 -m "not docker and not kubernetes $(NO_HELM)" $(PYTEST_ARGS)
 
 compose-test: docker node $(STAMPS)/dev $(STAMPS)/javascript ## the image and docker-compose.yml with real clients; needs Docker
 	@$(BIN)/python -m pytest -m docker tests/compose $(PYTEST_ARGS)
+
+helm-test: helm $(STAMPS)/dev ## the chart: lint, templates, schemas; with KUBECONFIG also an API server
+	@$(BIN)/python -m pytest -m "helm $(if $(KUBECONFIG),or kubernetes)" tests/deploy $(PYTEST_ARGS)
+
+helm-docs: $(STAMPS)/dev ## write what the chart has from elsewhere: README, options, dashboard
+	@$(BIN)/python tools/helm-docs.py
 
 lint: lint-tools $(STAMPS)/dev ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
 	@$(BIN)/ruff check --quiet .
@@ -116,6 +124,9 @@ redis:
 
 chromium:
 	@tools/get-chromium.sh
+
+helm:
+	@tools/get-helm.sh
 
 docker:
 	@tools/check-tools.sh docker

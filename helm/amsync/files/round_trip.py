@@ -23,20 +23,17 @@ from amsync.ids import base58check_encode
 
 SERVER = 0
 PAUSE_SECONDS = 1.0
-STEP_SECONDS = 20.0
 
 
 class Client:
     """One socket, and a replica of one document."""
 
-    def __init__(self, socket: ClientConnection, document_id: str) -> None:
-        self._socket, self._document_id = socket, document_id
+    def __init__(self, socket: ClientConnection, document_id: str, step_seconds: float) -> None:
+        self._socket, self._document_id, self._step = socket, document_id, step_seconds
         self._me = f"helm-test-{os.urandom(4).hex()}"
         self._replica = Replica()
-        self._send(
-            type="join", peerMetadata={"isEphemeral": True}, supportedProtocolVersions=["1"]
-        )
-        answer = self._receive(time.monotonic() + STEP_SECONDS)
+        self._send(type="join", peerMetadata={"isEphemeral": True}, supportedProtocolVersions=["1"])
+        answer = self._receive(time.monotonic() + self._step)
         if answer["type"] != "peer":
             raise RuntimeError(f"the server answers a join with {answer['type']}")
         self._server = answer["senderId"]
@@ -63,21 +60,19 @@ class Client:
         )
 
     def _until(self, done: Callable[[], bool], trouble: str) -> None:
-        deadline = time.monotonic() + STEP_SECONDS
+        deadline = time.monotonic() + self._step
         while not done():
             try:
                 message = self._receive(deadline)
             except TimeoutError:
-                raise RuntimeError(f"{trouble} within {STEP_SECONDS:.0f} s") from None
+                raise RuntimeError(f"{trouble} within {self._step:g} s") from None
             if message.get("documentId") == self._document_id and message["type"] == "sync":
                 self._replica.receive(SERVER, message["data"])
                 self._flush("sync")
 
     def _flush(self, kind: str) -> None:
         while (data := self._replica.generate(SERVER)) is not None:
-            self._send(
-                type=kind, targetId=self._server, documentId=self._document_id, data=data
-            )
+            self._send(type=kind, targetId=self._server, documentId=self._document_id, data=data)
 
     def _send(self, **message: object) -> None:
         self._socket.send(cbor2.dumps({"senderId": self._me, **message}))
@@ -90,12 +85,13 @@ class Client:
         return message
 
 
-def round_trip(opening: Callable[[], ClientConnection]) -> str:
+def round_trip(opening: Callable[[], ClientConnection], step_seconds: float) -> str:
     """Do it once; returns what was seen."""
     document_id = base58check_encode(os.urandom(16))
     began = time.monotonic()
     with opening() as first, opening() as second:
-        one, other = Client(first, document_id), Client(second, document_id)
+        one = Client(first, document_id, step_seconds)
+        other = Client(second, document_id, step_seconds)
         one.write("from", "one")
         one.wait_until_saved()
         other.look_for_it()
@@ -106,7 +102,7 @@ def round_trip(opening: Callable[[], ClientConnection]) -> str:
     return f"both ways and saved in {time.monotonic() - began:.2f} s"
 
 
-def refusal(opening: Callable[[], ClientConnection]) -> str:
+def refusal(opening: Callable[[], ClientConnection], _step_seconds: float) -> str:
     """Come without a token; returns how that was refused."""
     try:
         with opening():
@@ -130,6 +126,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--seconds", type=float, default=60.0, help="so long is tried again")
+    parser.add_argument("--step-seconds", type=float, default=20.0, help="the longest wait")
     parser.add_argument("--certificate", type=Path, help="the only one to trust")
     parser.add_argument("--wants-token", action="store_true", help="the server asks for one")
     parser.add_argument("--token-file", type=Path)
@@ -147,7 +144,7 @@ def main() -> int:
     deadline = time.monotonic() + given.seconds
     while True:
         try:
-            sys.stdout.write(f"{given.url}: {attempt(opening)}\n")
+            sys.stdout.write(f"{given.url}: {attempt(opening, given.step_seconds)}\n")
         except (OSError, RuntimeError, WebSocketException) as error:
             if time.monotonic() > deadline:
                 sys.stderr.write(f"{given.url}: {type(error).__name__}: {error}\n")

@@ -1,18 +1,18 @@
 {{/* Names and labels. */}}
 
 {{- define "amsync.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 38 | trimSuffix "-" }}
 {{- end }}
 
-{{/* At most 40 characters, as names of parts and of pods are made from it. */}}
+{{/* At most 38 characters, as names of parts and of pods are made from it. */}}
 {{- define "amsync.fullname" -}}
 {{- $name := include "amsync.name" . }}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 38 | trimSuffix "-" }}
 {{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- .Release.Name | trunc 38 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name | trunc 38 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
