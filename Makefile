@@ -70,8 +70,8 @@ test-all: node redis chromium lint lint-samod $(STAMPS)/javascript $(STAMPS)/fuz
 compose-test: docker node $(STAMPS)/dev $(STAMPS)/javascript ## the image and docker-compose.yml with real clients; needs Docker
 	@$(BIN)/python -m pytest -m docker tests/compose $(PYTEST_ARGS)
 
-helm-test: helm $(STAMPS)/dev ## the chart: lint, templates, schemas; with KUBECONFIG also an API server
-	@$(BIN)/python -m pytest -m "helm $(if $(KUBECONFIG),or kubernetes)" tests/deploy $(PYTEST_ARGS)
+helm-test: helm node $(STAMPS)/dev $(STAMPS)/javascript ## the chart: lint, templates, schemas; also in a Kubernetes: docs/kubernetes.md
+	@$(BIN)/python -m pytest -m "helm $(if $(KUBECONFIG),or kubernetes)" tests/deploy $(if $(AMSYNC_CHART_IMAGE),tests/kubernetes) $(PYTEST_ARGS)
 
 helm-docs: $(STAMPS)/dev ## write what the chart has from elsewhere: README, options, dashboard
 	@$(BIN)/python tools/helm-docs.py

@@ -28,7 +28,9 @@ def values(name: str = "default") -> dict[str, Any]:
     return content
 
 
-def run(*command: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, check: bool = True, text: str = "", seconds: float = SECONDS
+) -> subprocess.CompletedProcess[str]:
     """Run helm, kubeconform or kubectl, of `make helm-test` or else of the PATH.
 
     Raises:
@@ -42,7 +44,7 @@ def run(*command: str, check: bool = True, text: str = "") -> subprocess.Complet
         env={**os.environ, "HELM_PLUGINS": str(BUILT / "plugins")},
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=seconds,
         check=False,
     )
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
