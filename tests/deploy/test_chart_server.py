@@ -1,6 +1,7 @@
 """What an API server says to the chart: it knows more than schemas do."""
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ from .chart import CUSTOM, VALUE_SETS, resources, run
 pytestmark = pytest.mark.kubernetes
 
 
-def applied(everything: list[dict[str, object]], check: bool = True) -> str:
+def applied(everything: list[dict[str, Any]], check: bool = True) -> str:
     done = run(
         *("kubectl", "apply", "--dry-run=server", "--validate=strict", "--output=json", "-f", "-"),
         check=check,
@@ -25,14 +26,15 @@ def known() -> set[str]:
     return {line.split()[-1] for line in said.splitlines()} & set(CUSTOM)
 
 
-def of(name: str, namespace: str = "default") -> list[dict[str, object]]:
-    """What may be applied here: in a namespace that exists."""
+def of(name: str) -> list[dict[str, Any]]:
+    """What can be tried here: in a namespace, and for a ServiceAccount, that exist."""
     has = known()
-    return [
-        {**each, "metadata": {**each["metadata"], "namespace": namespace}}
-        for each in resources(name)
-        if each["kind"] not in CUSTOM or each["kind"] in has
-    ]
+    found = [each for each in resources(name) if each["kind"] not in CUSTOM or each["kind"] in has]
+    for each in found:
+        each["metadata"]["namespace"] = "default"
+        if each["kind"] == "Pod":
+            each["spec"]["serviceAccountName"] = "default"
+    return found
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)
