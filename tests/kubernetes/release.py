@@ -6,6 +6,7 @@ Service's cluster address: the tests run on a node.
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,33 @@ WAIT_SECONDS = 240
 IMAGE = os.environ.get("AMSYNC_CHART_IMAGE", "")
 """repository:tag of an image that the nodes have or can pull."""
 
+ISSUER = "https://login.example.org"
+GUARDED = (
+    "auth.enabled=true",
+    f"auth.issuer={ISSUER}",
+    "auth.existingSecret=oidc",
+    "auth.secretKeys.clientId=id",
+    "auth.secretKeys.keys=keys.json",
+    "tls.existingSecret=sync-tls",
+    "valkey.existingSecret=valkey",
+)
+
 
 def kubectl(*arguments: str, text: str = "", check: bool = True, seconds: float = 300) -> str:
     """Run `kubectl ...`; returns what it printed. Raises AssertionError if it failed."""
     return run("kubectl", *arguments, text=text, check=check, seconds=seconds).stdout
+
+
+def _is_first_of(cgroup: Path, container: str) -> bool:
+    """The process is the first one of this container."""
+    try:
+        if container not in cgroup.read_text():
+            return False
+        status = cgroup.with_name("status").read_text()
+    except OSError:  # it has ended
+        return False
+    (numbers,) = [line.split() for line in status.splitlines() if line.startswith("NSpid:")]
+    return numbers[-1] == "1"
 
 
 class Release(Closing):
@@ -76,6 +100,16 @@ class Release(Closing):
         """Beginning of the names of its resources."""
         return f"{self.name}-amsync"
 
+    def secret(self, name: str, **content: str) -> None:
+        """Make a Secret."""
+        made = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "stringData": {key.replace("_", "."): value for key, value in content.items()},
+        }
+        kubectl("apply", "-f", "-", text=yaml.safe_dump(made))
+
     def helm(self, command: str, *values: str) -> float:
         """`helm install` or `helm upgrade` with values; returns how long it took to be ready."""
         began = time.monotonic()
@@ -122,9 +156,20 @@ class Release(Closing):
             if "deletionTimestamp" not in each["metadata"]
         )
 
-    def kill(self, pod: str) -> None:
-        """As if its machine were gone: no grace."""
+    def delete(self, pod: str) -> None:
+        """Without grace: SIGTERM, and SIGKILL a moment later; a new pod comes."""
         self.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+
+    def kill9(self, pod: str) -> None:
+        """kill -9 of the process in it; the kubelet starts it again in the same pod."""
+        (status,) = self.get("pod", pod)["status"]["containerStatuses"]
+        container = status["containerID"].partition("://")[2]
+        (process,) = [
+            int(each.parent.name)
+            for each in Path("/proc").glob("[0-9]*/cgroup")
+            if _is_first_of(each, container)
+        ]
+        os.kill(process, signal.SIGKILL)
 
     def restart(self, component: str) -> float:
         """A rolling restart; returns how long it took."""
@@ -132,7 +177,21 @@ class Release(Closing):
         name = f"deployment/{self.full_name}-{component}"
         self.kubectl("rollout", "restart", name)
         self.wait(component)
+        self.settle()
         return time.monotonic() - began
+
+    def restarts(self, pod: str) -> int:
+        """How often the kubelet has started its container again."""
+        (status,) = self.get("pod", pod)["status"]["containerStatuses"]
+        count: int = status["restartCount"]
+        return count
+
+    def settle(self) -> None:
+        """Return when no pod is on its way out."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while any("deletionTimestamp" in each["metadata"] for each in self.get("pods")["items"]):
+            assert time.monotonic() < deadline, "pods don't end"
+            time.sleep(0.5)
 
     def wait(self, component: str) -> None:
         """Return when every pod of it is ready."""
