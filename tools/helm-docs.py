@@ -29,6 +29,7 @@ OWN_OPTIONS = {
         *("admin-port", "admin-host", "drain-seconds", "log-format", "log-level"),
         *("auth-client-id", "auth-issuer", "auth-allowed-emails", "auth-allowed-domains"),
         *("auth-shared-secret", "auth-issuers", "auth-keys", "auth-issuer-ca"),
+        *("access-webhook-token", "access-webhook-ca", "admin-token"),
     },
     "worker": {
         *("config", "redis", "prefix", "data-dir", "admin-port", "admin-host"),

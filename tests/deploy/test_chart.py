@@ -13,6 +13,8 @@ import jsonschema
 import pytest
 import yaml
 
+from amsync.cli.options import SECRETS
+
 from .chart import CHART, VALUE_SETS, values
 from .files import ROOT, is_pinned
 from .test_dashboard import unknown
@@ -83,6 +85,7 @@ def test_every_known_key_has_a_default() -> None:
         {"gateway": {"replicas": "two"}},
         {"gateway": {"options": {"max-conections": 1}}},
         {"gateway": {"options": {"allow-anonymous": True}}},
+        {"gateway": {"options": {"admin-token": "0123456789abcdef"}}},
         {"worker": {"options": {"data-dir": "/elsewhere"}}},
         {"worker": {"persistence": {"accessMode": "ReadOnlyMany"}}},
         {"redis": {"url": "localhost:6379"}},
@@ -101,6 +104,12 @@ def test_a_value_that_can_not_work_is_refused(change: dict[str, Any]) -> None:
             wrong[section][key] = {**known, **value} if isinstance(value, dict) else value
 
     assert not VALIDATOR.is_valid(wrong)
+
+
+def test_what_is_secret_can_not_be_written_into_a_value() -> None:
+    for component in ("gateway", "worker"):
+        plain = SCHEMA["definitions"][f"{component}Options"]["properties"]
+        assert not {name.replace("_", "-") for name in SECRETS} & set(plain)
 
 
 def test_readme_options_and_dashboard_are_in_step() -> None:

@@ -45,6 +45,18 @@
 - name: AMSYNC_AUTH_ISSUER_CA
   value: /etc/amsync/auth/{{ . }}
 {{- end }}
+{{- with $auth.secretKeys.webhookToken }}
+- name: AMSYNC_ACCESS_WEBHOOK_TOKEN_FILE
+  value: /etc/amsync/auth/{{ . }}
+{{- end }}
+{{- with $auth.secretKeys.webhookCa }}
+- name: AMSYNC_ACCESS_WEBHOOK_CA
+  value: /etc/amsync/auth/{{ . }}
+{{- end }}
+{{- with $auth.secretKeys.adminToken }}
+- name: AMSYNC_ADMIN_TOKEN_FILE
+  value: /etc/amsync/auth/{{ . }}
+{{- end }}
 {{- end }}
 {{- if .Values.tls.existingSecret }}
 - name: AMSYNC_TLS_CERT
@@ -66,8 +78,8 @@
 
 {{/* Keys that are read as files; "true" if there are any. */}}
 {{- define "amsync.hasAuthFiles" -}}
-{{- with .Values.auth.secretKeys }}
-{{- if or .sharedSecret .issuers .keys .issuerCa }}true{{ end }}
+{{- range $key, $value := .Values.auth.secretKeys }}
+{{- if and $value (ne $key "clientId") }}true{{ end }}
 {{- end }}
 {{- end }}
 
@@ -88,10 +100,8 @@
     secretName: {{ .Values.auth.existingSecret }}
     defaultMode: 0440
     items:
-      {{- with .Values.auth.secretKeys }}
-      {{- range compact (list .sharedSecret .issuers .keys .issuerCa) | uniq }}
+      {{- range values (omit .Values.auth.secretKeys "clientId") | compact | uniq | sortAlpha }}
       - {key: {{ . }}, path: {{ . }}}
-      {{- end }}
       {{- end }}
 {{- end }}
 {{- if .Values.tls.existingSecret }}
