@@ -47,6 +47,25 @@ def test_status_of_a_redis_that_is_not_there_ends() -> None:
     assert "secret" not in errors
 
 
+def test_status_takes_the_url_from_a_file_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"redis://:secret@127.0.0.1:{free_port()}"
+    (tmp_path / "url").write_text(url + "\n")
+    monkeypatch.setenv("AMSYNC_REDIS_FILE", str(tmp_path / "url"))
+
+    found = CliRunner().invoke(command, [])
+    monkeypatch.setenv("AMSYNC_REDIS_FILE", str(tmp_path / "missing"))
+    missing = CliRunner().invoke(command, [])
+    monkeypatch.delenv("AMSYNC_REDIS_FILE")
+    nothing = CliRunner().invoke(command, [])
+
+    assert (found.exit_code, missing.exit_code, nothing.exit_code) == (1, 2, 2)
+    assert url.rpartition("@")[2] in found.stderr
+    assert "AMSYNC_REDIS_FILE" in missing.stderr
+    assert "--redis" in nothing.stderr
+
+
 @pytest.mark.slow
 def test_status_tells_who_lives_who_owns_and_what_is_wrong(tmp_path: Path) -> None:
     with ClusterProcesses(tmp_path, gateways=1, workers=2) as cluster:

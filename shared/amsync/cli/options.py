@@ -261,10 +261,23 @@ def cluster_options(command: Command) -> Command:
         option(
             "--redis",
             required=True,
+            default=_redis_of_file,
+            show_default=False,
             help="Redis or Valkey: redis://, rediss://, unix:// or redis+sentinel:// URL.",
         ),
         option("--prefix", default="amsync", help="Of every key in Redis; a cluster has one."),
     )(command)
+
+
+def _redis_of_file() -> str:
+    """The URL of AMSYNC_REDIS_FILE, for commands that have no --config, which reads it too."""
+    try:
+        found = config.read_secret_files(["redis"], os.environ).get("redis")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    if found is None:
+        raise click.UsageError("give --redis, or set AMSYNC_REDIS or AMSYNC_REDIS_FILE")
+    return found
 
 
 def process_options(admin_port: str, drain: str) -> Callable[[Command], Command]:
