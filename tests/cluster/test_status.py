@@ -39,7 +39,9 @@ def eventually(check: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def test_status_of_a_redis_that_is_not_there_ends() -> None:
+def test_status_of_a_redis_that_is_not_there_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amsync.cli.status.CONNECT_SECONDS", 0.5)
+
     code, out, errors = status(f"redis://:secret@127.0.0.1:{free_port()}")
 
     assert (code, out) == (1, "")
@@ -53,6 +55,7 @@ def test_status_takes_the_url_from_a_file_too(
     url = f"redis://:secret@127.0.0.1:{free_port()}"
     (tmp_path / "url").write_text(url + "\n")
     monkeypatch.setenv("AMSYNC_REDIS_FILE", str(tmp_path / "url"))
+    monkeypatch.setattr("amsync.cli.status.CONNECT_SECONDS", 0.5)
 
     found = CliRunner().invoke(command, [])
     monkeypatch.setenv("AMSYNC_REDIS_FILE", str(tmp_path / "missing"))
