@@ -1,49 +1,38 @@
 """What the command says of access reaches the server's options, from every source."""
 
-import os
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from amsync import AccessConfig, Webhook
-from amsync.cli import cli
-from amsync.cli import options as cli_options
-from amsync.node import Node
-from amsync.options import NodeOptions
+from amsync.options import ListenOptions
+
+from .invoking import alone_in, invoke, note_options
 
 TOKEN = "a-token-of-sixteen-characters"
 
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    for each in list(os.environ):
-        if each.startswith("AMSYNC_"):
-            monkeypatch.delenv(each)
+    alone_in(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[NodeOptions]:
-    options: list[NodeOptions] = []
-
-    async def note(node: Node, _greet: object) -> None:
-        options.append(node.options)
-
-    monkeypatch.setattr(cli_options, "_live", note)
-    return options
+def served(monkeypatch: pytest.MonkeyPatch) -> list[ListenOptions]:
+    return note_options(monkeypatch)
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
-    return CliRunner().invoke(cli, ["serve", *arguments], env=env, prog_name="amsync")
+    return invoke("serve", *arguments, env=env)
 
 
-def test_nothing_said_is_no_configuration(served: list[NodeOptions]) -> None:
+def test_nothing_said_is_no_configuration(served: list[ListenOptions]) -> None:
     assert run().exit_code == 0
     assert (served[0].access, served[0].admin_token) == (None, None)
 
 
-def test_webhook_comes_from_flags_variables_and_file(served: list[NodeOptions]) -> None:
+def test_webhook_comes_from_flags_variables_and_file(served: list[ListenOptions]) -> None:
     wanted = AccessConfig(webhook=Webhook("https://a.example/ask", "secret-1", 2.5))
     Path("c.toml").write_text(
         'access_webhook = "https://a.example/ask"\naccess-webhook-token = "secret-1"\n'
@@ -69,7 +58,7 @@ def test_webhook_comes_from_flags_variables_and_file(served: list[NodeOptions]) 
     assert [options.access for options in served] == [wanted] * 3
 
 
-def test_secrets_may_be_in_files(served: list[NodeOptions]) -> None:
+def test_secrets_may_be_in_files(served: list[ListenOptions]) -> None:
     Path("hook").write_text("secret-1\n")
     Path("admin").write_text(f"{TOKEN}\n")
     env = {"AMSYNC_ACCESS_WEBHOOK_TOKEN_FILE": "hook", "AMSYNC_ADMIN_TOKEN_FILE": "admin"}
@@ -83,7 +72,7 @@ def test_secrets_may_be_in_files(served: list[NodeOptions]) -> None:
     assert options.admin_token == TOKEN
 
 
-def test_callable_is_imported(served: list[NodeOptions]) -> None:
+def test_callable_is_imported(served: list[ListenOptions]) -> None:
     Path("rules_of_access.py").write_text("def check(identity, document_id):\n    return 'read'\n")
 
     assert run("--access-check=rules_of_access:check").output == ""

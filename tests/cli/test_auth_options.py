@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from amsync import AuthConfig, Issuer, write_cert
-from amsync.cli import cli
 from amsync.cli import options as cli_options
 from amsync.cluster.gateway_node import GatewayNode
 from amsync.node import Node
 from support.issuer import SigningKey
+
+from .invoking import alone_in, invoke
 
 SECRET = "SECRETSECRETSECRETSECRETSECRETSECRET"
 URL = "https://issuer.example.com"
@@ -25,10 +26,7 @@ KEY = SigningKey("k", "ES256")
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    for each in list(os.environ):
-        if each.startswith(("AMSYNC_", "OIDC_")):
-            monkeypatch.delenv(each)
+    alone_in(tmp_path, monkeypatch)
     Path("keys.json").write_text(json.dumps({"keys": [KEY.jwk()]}))
 
 
@@ -45,9 +43,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> list[AuthConfig | None]:
 
 
 def run(*arguments: str, env: dict[str, str] | None = None, command: str = "serve") -> Result:
-    return CliRunner().invoke(
-        cli, [*COMMANDS[command], *TLS, *arguments], env=env, prog_name="amsync"
-    )
+    return invoke(*COMMANDS[command], *TLS, *arguments, env=env)
 
 
 def toml_of(value: object) -> str:

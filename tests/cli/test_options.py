@@ -1,9 +1,8 @@
 """Where the command's options come from, and what it says of wrong ones; all in this process."""
 
-import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import pytest
@@ -12,33 +11,23 @@ from click.testing import CliRunner, Result
 import amsync
 from amsync import Limits, Share, TLSConfig
 from amsync.cli import cli, serve
-from amsync.cli import options as cli_options
-from amsync.node import Node
 from amsync.options import EPHEMERAL, NodeOptions
+
+from .invoking import alone_in, invoke, note_options
 
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    for each in list(os.environ):
-        if each.startswith("AMSYNC_"):
-            monkeypatch.delenv(each)
+    alone_in(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[NodeOptions]:
-    """Options of the nodes that would have been run."""
-    options: list[NodeOptions] = []
-
-    async def note(node: Node, _greet: object) -> None:
-        options.append(node.options)
-
-    monkeypatch.setattr(cli_options, "_live", note)
-    return options
+    return cast(list[NodeOptions], note_options(monkeypatch))
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
-    return CliRunner().invoke(cli, ["serve", *arguments], env=env, prog_name="amsync")
+    return invoke("serve", *arguments, env=env)
 
 
 def serve_command() -> click.Command:
