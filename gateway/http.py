@@ -1,6 +1,5 @@
 """What is answered to HTTP requests before, or instead of, an upgrade."""
 
-import ipaddress
 from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -10,14 +9,6 @@ from websockets.http11 import Request, Response
 
 RETRY_AFTER_SECONDS = 5
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address can only be reached from this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def is_own_origin(origin: str | None) -> bool:

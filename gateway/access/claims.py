@@ -13,11 +13,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from amsync.auth.seldom import Seldom
 from amsync.errors import InvalidDocumentId
 from amsync.gateway.caller import Caller
 from amsync.ids import MAX_DOCUMENT_ID_TEXT, DocumentId, is_base58, parse_document_id
 from amsync.protocol.access import Access, Grant
+from amsync.seldom import Seldom
 
 log = logging.getLogger("amsync.gateway")
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from amsync.auth.issuers import is_safe_url
 from amsync.errors import ConfigError
+from amsync.hosts import is_safe_url
 from amsync.protocol.access import Access
 
 CheckCallable = Callable[..., Any]

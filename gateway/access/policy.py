@@ -17,7 +17,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from amsync.auth.seldom import Seldom
 from amsync.gateway.access.callables import (
     MAX_AT_ONCE,
     SHARE_TIMEOUT_SECONDS,
@@ -33,6 +32,7 @@ from amsync.gateway.caller import Caller
 from amsync.ids import DocumentId
 from amsync.metrics import Metrics
 from amsync.protocol.access import UNLIMITED, Access, Grant, Share, grant_of, strictest
+from amsync.seldom import Seldom
 
 log = logging.getLogger("amsync.gateway")
 

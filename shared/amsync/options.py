@@ -12,9 +12,9 @@ from amsync.auth import AuthConfig
 from amsync.errors import ConfigError
 from amsync.gateway.access import AccessConfig, ShareCallable, parse_share
 from amsync.gateway.admission import AdmissionOptions, parse_origins
-from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import Limits, default_limits
 from amsync.gateway.proxies import parse_networks
+from amsync.hosts import is_loopback
 from amsync.protocol.access import Share
 from amsync.storage.volume import MAX_SHARD_COUNT
 from amsync.tls import TLSConfig

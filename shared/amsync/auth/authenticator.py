@@ -21,10 +21,10 @@ from amsync.auth.identity import Identity
 from amsync.auth.issuers import TENANT, Issuer, known_as, tenants_of
 from amsync.auth.keys import Key, KeySet
 from amsync.auth.remote import RemoteKeys
-from amsync.auth.seldom import Seldom
 from amsync.auth.token import Opened
 from amsync.auth.validator import CustomValidator
 from amsync.errors import AuthRefused
+from amsync.seldom import Seldom
 
 log = logging.getLogger("amsync.auth")
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import aiohttp
 
 from amsync.auth.freshness import max_age_of
-from amsync.auth.issuers import Issuer, is_safe_url, tenants_of
+from amsync.auth.issuers import Issuer, tenants_of
 from amsync.auth.keys import KeySet, UnusableKey, from_jwk_set
+from amsync.hosts import is_safe_url
 
 MAX_BYTES = 1024 * 1024
 TIMEOUT_SECONDS = 10.0

@@ -1,18 +1,17 @@
 """`Issuer`: whose tokens are believed, for which audience, and where its keys come from."""
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from amsync.auth import keys as key_sets
 from amsync.auth.keys import ASYMMETRIC, SHARED_SECRET, KeySet, UnusableKey
 from amsync.auth.values import check_texts, texts
 from amsync.errors import ConfigError
+from amsync.hosts import MAX_URL, is_safe_url
 
 GOOGLE = "https://accounts.google.com"
 _GOOGLE_IN_TOKENS = "accounts.google.com"
@@ -20,7 +19,6 @@ _GOOGLE_IN_TOKENS = "accounts.google.com"
 
 MIN_SECRET_BYTES = 32
 """RFC 7518, section 3.2: as many as the hash has."""
-MAX_URL = 2048
 
 TENANT = "{tenantid}"
 """What Microsoft's discovery documents for several tenants have in the place of a tenant."""
@@ -144,31 +142,6 @@ def check_url(name: str, url: object) -> None:
             f"{name}={url!r} is not allowed; give an https:// URL (http:// only of this machine)"
             " without user, query and fragment"
         )
-
-
-def is_safe_url(url: object, *, with_query: bool = False) -> bool:
-    """Tell whether it is https, or http on this machine, and nothing unusual is in it."""
-    if not isinstance(url, str) or len(url) > MAX_URL or not url.isascii():
-        return False
-    if not url.isprintable() or " " in url or "\\" in url:
-        return False
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    if not parts.hostname or "@" in parts.netloc or parts.fragment:
-        return False
-    if parts.query and not with_query:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _text_of(keys: object) -> str:

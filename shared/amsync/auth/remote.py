@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from amsync.auth.fetch import Fetched, FetchFailed
 from amsync.auth.freshness import Freshness
 from amsync.auth.keys import KeySet
-from amsync.auth.seldom import Seldom
+from amsync.seldom import Seldom
 
 log = logging.getLogger("amsync.auth")
 

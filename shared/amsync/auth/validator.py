@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from amsync.auth.seldom import Seldom
 from amsync.errors import AuthRefused
+from amsync.seldom import Seldom
 from amsync.threads import DaemonThreads
 
 log = logging.getLogger("amsync.auth")

@@ -17,8 +17,8 @@ from amsync.cli.options import (
     run,
 )
 from amsync.cluster.gateway_node import GatewayNode
-from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import table
+from amsync.hosts import is_loopback
 from amsync.options import GatewayNodeOptions
 from amsync.version import __version__
 

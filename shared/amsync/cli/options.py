@@ -25,8 +25,8 @@ import click
 from amsync import config, logs
 from amsync.auth import AuthConfig
 from amsync.errors import AmsyncError, ConfigError, VolumeError
-from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import Limits, default_limits
+from amsync.hosts import is_loopback
 from amsync.options import EPHEMERAL, Ephemeral, KeepOptions
 from amsync.protocol.access import Share
 from amsync.server import new_event_loop

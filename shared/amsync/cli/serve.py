@@ -18,8 +18,8 @@ from amsync.cli.options import (
     process_values,
     run,
 )
-from amsync.gateway.http import is_loopback
 from amsync.gateway.limits import table
+from amsync.hosts import is_loopback
 from amsync.node import Node
 from amsync.options import NodeOptions
 from amsync.version import __version__
