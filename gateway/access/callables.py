@@ -3,7 +3,6 @@
 Plain ones are called in threads, a few at a time, so that one which waits holds up nobody.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from amsync.gateway.access.source import SourceFailed
 from amsync.gateway.caller import Caller
 from amsync.ids import DocumentId
 from amsync.protocol.access import Access, Share
-from amsync.threads import DaemonThreads
+from amsync.threads import OutsideCall
 
 SHARE_TIMEOUT_SECONDS = 10.0
 MAX_AT_ONCE = 16
@@ -55,24 +54,17 @@ class _Callable:
 
     def __init__(self, function: Callable[..., Any], timeout_seconds: float) -> None:
         self.timeout_seconds = timeout_seconds
-        self._function = function
-        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - an instance with an async __call__
-        )
         self._takes_third = takes_third(function, "callable", "two or three arguments")
-        self._threads = DaemonThreads(MAX_AT_ONCE, f"amsync-{self.name}")
+        self._call = OutsideCall(function, MAX_AT_ONCE, f"amsync-{self.name}")
 
     async def _answer(self, *arguments: Any) -> Any:
         if not self._takes_third:
             arguments = arguments[:2]
-        if self._is_async:
-            return await self._function(*arguments)
-        answer = await self._threads.run(lambda: self._function(*arguments))
-        return await answer if inspect.isawaitable(answer) else answer
+        return await self._call(*arguments)
 
     async def close(self) -> None:
         """Let go of the threads; one whose callable hangs ends with the process."""
-        self._threads.close()
+        self._call.close()
 
 
 class ShareSource(_Callable):

@@ -1,14 +1,15 @@
-"""Threads for calls of the operator's that may never return.
+"""Calls of the operator's that may never return: their threads, and how many there are at once.
 
 `concurrent.futures` joins its threads when the process ends, so one call that hangs would keep
 it from ending; these are daemons.
 """
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 _Job = Callable[[], None]
@@ -65,3 +66,45 @@ class DaemonThreads:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+
+
+class OutsideCall:
+    """A callable of the operator's, plain or async, with a bound on how many calls run at once.
+
+    Plain ones are called in threads, and may return something to be awaited. The place of a call
+    is given back when it ends, not when nobody waits for it any more: else calls that hang would
+    fill the queue of the threads without bound.
+    """
+
+    def __init__(self, function: Callable[..., Any], limit: int, name: str) -> None:
+        self._function = function
+        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - an instance with an async __call__
+        )
+        self._threads = DaemonThreads(limit, name)
+        self._places = asyncio.Semaphore(limit)
+
+    async def __call__(self, *arguments: Any) -> Any:
+        """Call it; raises what it raises."""
+        if self._is_async:
+            async with self._places:
+                return await self._function(*arguments)
+        answer = await self._in_a_thread(*arguments)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    async def _in_a_thread(self, *arguments: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        await self._places.acquire()
+
+        def call() -> Any:
+            try:
+                return self._function(*arguments)
+            finally:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(self._places.release)
+
+        return await self._threads.run(call)
+
+    def close(self) -> None:
+        """Let go of the threads; one whose call hangs ends with the process."""
+        self._threads.close()

@@ -4,14 +4,13 @@ Whatever goes wrong refuses: an exception, a time-out, an answer that is not exa
 """
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from amsync.errors import AuthRefused
 from amsync.seldom import Seldom
-from amsync.threads import DaemonThreads
+from amsync.threads import OutsideCall
 
 log = logging.getLogger("amsync.auth")
 
@@ -28,16 +27,14 @@ class CustomValidator:
         clock: Callable[[], float],
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        self._ask, self._timeout = ask, timeout_seconds
-        self._threads = DaemonThreads(MAX_AT_ONCE, "amsync-auth")
-        self._places = asyncio.Semaphore(MAX_AT_ONCE)
+        self._ask, self._timeout = OutsideCall(ask, MAX_AT_ONCE, "amsync-auth"), timeout_seconds
         self._may_warn = Seldom(60.0, clock)
 
     async def check(self, claims: Mapping[str, Any]) -> None:
         """Refuse unless the answer is True. Raises AuthRefused."""
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self._answer(claims)
+                answer = await self._ask(claims)
         except TimeoutError:
             raise self._failed(f"no answer within {self._timeout:g} s") from None
         except (Exception, SystemExit, asyncio.CancelledError) as error:
@@ -50,34 +47,7 @@ class CustomValidator:
 
     def close(self) -> None:
         """Let go of the threads; one whose callable hangs ends with the process."""
-        self._threads.close()
-
-    async def _answer(self, claims: Mapping[str, Any]) -> Any:
-        ask = self._ask
-        if inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(
-            getattr(ask, "__call__", None)  # noqa: B004 - an instance with an async __call__
-        ):
-            async with self._places:
-                return await ask(claims)
-        answer = await self._in_a_thread(claims)
-        return await answer if inspect.isawaitable(answer) else answer
-
-    async def _in_a_thread(self, claims: Mapping[str, Any]) -> Any:
-        """The place is given back when the call ends, not when nobody waits for it any more.
-
-        Else calls that hang would fill the queue of the threads without bound.
-        """
-        loop = asyncio.get_running_loop()
-        await self._places.acquire()
-
-        def call() -> Any:
-            try:
-                return self._ask(claims)
-            finally:
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(self._places.release)
-
-        return await self._threads.run(call)
+        self._ask.close()
 
     def _failed(self, what: str) -> AuthRefused:
         if self._may_warn():
