@@ -15,6 +15,8 @@ from typing import Any
 
 from aiohttp import web
 
+from amsync.version import API_PATH
+
 log = logging.getLogger("amsync.admin")
 
 MAX_BODY_BYTES = 64 * 1024
@@ -59,7 +61,10 @@ Handler = Callable[[web.Request], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: what it returns is said as JSON with 200, or with 204 if it is None."""
+    """One call: what it returns is said as JSON with 200, or with 204 if it is None.
+
+    `path` is what stands behind `API_PATH`.
+    """
 
     method: str
     path: str
@@ -71,7 +76,10 @@ def routes(calls: Iterable[Call], token: str | None) -> list[web.RouteDef]:
     if token is None:
         return []
     secret = token.encode()
-    return [web.route(each.method, each.path, _guarded(each.handler, secret)) for each in calls]
+    return [
+        web.route(each.method, API_PATH + each.path, _guarded(each.handler, secret))
+        for each in calls
+    ]
 
 
 def _guarded(handler: Handler, secret: bytes) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from amsync import AccessConfig, AuthConfig, Server, Share, TLSConfig, Webhook
+from amsync.version import API_PATH
 from server.replicas import ReplicaClient, eventually
 from support.issuer import CLIENT_ID, IssuerServer
 from support.rawclient import RawClient
@@ -50,7 +51,7 @@ class House:
 
     def order(self, path: str, **body: Any) -> Any:
         request = urllib.request.Request(
-            f"{self.server.admin_url}/access/{path}", json.dumps(body).encode()
+            f"{self.server.admin_url}{API_PATH}/access/{path}", json.dumps(body).encode()
         )
         request.add_header("Authorization", f"Bearer {TOKEN}")
         with urllib.request.urlopen(request, timeout=20) as answer:
@@ -58,7 +59,7 @@ class House:
 
     def lift(self, order_id: str) -> None:
         request = urllib.request.Request(
-            f"{self.server.admin_url}/access/restrictions/{order_id}", method="DELETE"
+            f"{self.server.admin_url}{API_PATH}/access/restrictions/{order_id}", method="DELETE"
         )
         request.add_header("Authorization", f"Bearer {TOKEN}")
         urllib.request.urlopen(request, timeout=20).close()

@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from amsync import generate_document_id, write_cert
+from amsync.version import API_PATH
 from server.replicas import ReplicaClient, eventually
 from support.issuer import CLIENT_ID, IssuerServer
 from support.rawclient import RawClient
@@ -48,7 +49,7 @@ class Town:
 
     def call(self, gateway: Process, method: str, path: str, **body: Any) -> Any:
         data = json.dumps(body).encode() if body else None
-        request = urllib.request.Request(f"{gateway.admin}{path}", data, method=method)
+        request = urllib.request.Request(f"{gateway.admin}{API_PATH}{path}", data, method=method)
         request.add_header("Authorization", f"Bearer {TOKEN}")
         with urllib.request.urlopen(request, timeout=20) as answer:
             text = answer.read()

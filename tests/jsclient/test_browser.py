@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from amsync import Limits, Server, TLSConfig
+from amsync.version import API_PATH
 from jsclient.browser import Browser, Site
 from jsclient.clients import Clients
 from jsclient.conftest import Serve
@@ -49,7 +50,7 @@ def open_page(odd: IssuerServer, browser: Browser) -> Iterator[Callable[..., Sit
 def order(server: Server, what: str, body: dict[str, str]) -> dict[str, Any]:
     """Ask for something at the admin port."""
     headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
-    url = f"{server.admin_url}/access/{what}"
+    url = f"{server.admin_url}{API_PATH}/access/{what}"
     asked = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(asked, timeout=20) as answer:
         found: dict[str, Any] = json.load(answer)

@@ -1,14 +1,12 @@
 """The admin port's calls that look at connections and withdraw access, on an embedded server."""
 
-import json
-import urllib.error
-import urllib.request
 from typing import Any
 
 import pytest
 
 import amsync
 from amsync import Server
+from support.admin import AdminCalls
 from support.rawclient import RawClient
 
 from .conftest import StartServer
@@ -17,31 +15,12 @@ from .replicas import ReplicaClient, eventually
 TOKEN = "an-admin-token-for-tests"
 
 
-class Admin:
+class Admin(AdminCalls):
     """Calls of one server's admin port."""
 
     def __init__(self, server: Server, token: str | None = TOKEN) -> None:
-        self.server, self.token = server, token
-        self.kind = ""
-
-    def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.server.admin_url}{path}", data, method=method)
-        if self.token is not None:
-            request.add_header("Authorization", f"Bearer {self.token}")
-        for name, value in headers.items():
-            request.add_header(name, value)
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                self.kind = answer.headers["Content-Type"] or ""
-                text = answer.read()
-                return answer.status, json.loads(text) if text else None
-        except urllib.error.HTTPError as error:
-            with error:
-                self.kind = error.headers["Content-Type"] or ""
-                text = error.read()
-                is_json = "json" in self.kind
-                return error.code, json.loads(text) if is_json else text.decode()
+        super().__init__(server.admin_url or "", token)
+        self.server = server
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
-"""What an operator reads on the admin port."""
+"""What an operator reads on the admin port, and the calls that need the token."""
 
 import json
 import re
 import urllib.error
 import urllib.request
 from typing import Any
+
+from amsync.version import API_PATH
 
 SECONDS = 20.0
 
@@ -26,3 +28,37 @@ def metrics(admin_url: str) -> dict[str, float]:
     with urllib.request.urlopen(f"{admin_url}/metrics", timeout=SECONDS) as answer:
         text = answer.read().decode()
     return {name: float(value) for name, value in _SAMPLE.findall(text)}
+
+
+class AdminCalls:
+    """Calls of one admin port, below the API's path.
+
+    Attributes:
+        kind: Content-Type of the last answer.
+    """
+
+    def __init__(self, admin_url: str, token: str | None) -> None:
+        self.url, self.token = f"{admin_url}{API_PATH}", token
+        self.kind = ""
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """Status and content: what JSON says, else bytes; None if there is none."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data, method=method)
+        if self.token is not None:
+            request.add_header("Authorization", f"Bearer {self.token}")
+        for name, value in headers.items():
+            request.add_header(name.replace("_", "-"), value)
+        try:
+            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+                return self._said(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return self._said(error)
+
+    def _said(self, answer: Any) -> tuple[int, Any]:
+        self.kind = answer.headers["Content-Type"] or ""
+        text = answer.read()
+        if not text:
+            return answer.status, None
+        return answer.status, json.loads(text) if "json" in self.kind else text
