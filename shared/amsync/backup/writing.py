@@ -34,7 +34,13 @@ class _Form(Protocol):
 
 
 class BackupWriter:
-    """Takes documents in; see `new_backup`."""
+    """Takes documents in; see `new_backup`.
+
+    Attributes:
+        manifest: Of the whole, once it has ended.
+    """
+
+    manifest: Manifest
 
     def __init__(self, form: _Form, codec: ChunkCodec, origin: Mapping[str, object]) -> None:
         self._form, self._codec, self._origin = form, codec, origin
@@ -59,11 +65,10 @@ class BackupWriter:
         """Note that a document is not in the backup, or not whole."""
         self._unsaved.append(Unsaved(document_id, problem))
 
-    def end(self) -> Manifest:
+    def end(self) -> None:
         """Write the manifest: no document follows."""
-        manifest = Manifest(self._began, _now(), self._origin, self._documents, self._unsaved)
-        self._form.add(NAME, b"".join(manifest.pack()))
-        return manifest
+        self.manifest = Manifest(self._began, _now(), self._origin, self._documents, self._unsaved)
+        self._form.add(NAME, b"".join(self.manifest.pack()))
 
 
 @contextmanager

@@ -27,6 +27,8 @@ COMMANDS = {
     ),
     "fsck": ("amsync.cli.fsck:fsck", "Look for damage in a data directory, without changing it."),
     "doc": ("amsync.cli.doc:doc", "List, show, export and import the documents of a directory."),
+    "backup": ("amsync.cli.backup:backup", "Save all documents, and verify what was saved."),
+    "restore": ("amsync.cli.restore:restore", "Take the documents of a backup in."),
     "checkpoint": ("amsync.cli.checkpoint:checkpoint", "Bring everything out of the log."),
     "bench": (
         "amsync.cli.bench:bench",
