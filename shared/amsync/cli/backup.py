@@ -38,10 +38,10 @@ from amsync.worker.engine import NativeCodec
 def backup(place: str, target: Path, admin_token: str | None, as_json: bool) -> None:
     """Save all documents, and verify what was saved.
 
-    PLACE has them: the URL of an admin port, of `amsync serve` or any gateway of a cluster, which goes
-    on serving; or a directory that no server uses. Each document is saved with all changes that
-    were acknowledged before the backup began. OUT gets its name when everything was read back
-    and compared. Status 1 if a document could not be saved whole; the others are saved then.
+    PLACE has them: the URL of an admin port, of `amsync serve` or any gateway of a cluster, which
+    goes on serving; or a directory that no server uses. Each document is saved with all changes
+    that were acknowledged before the backup began. OUT gets its name when everything was read
+    back and compared. Status 1 if a document could not be saved whole; the others are saved then.
     """
     with failures(), open_place(place, admin_token, read_only=True) as source:
         try:
