@@ -20,8 +20,10 @@ from websockets.http11 import Request, Response
 
 from amsync.auth import Authenticator
 from amsync.bus import Bus, Position
+from amsync.errors import BusError, NoOwner
 from amsync.gateway.access import AccessPolicy
 from amsync.gateway.admission import Admission, AdmissionOptions
+from amsync.gateway.calls import CALL_SECONDS, Calls
 from amsync.gateway.connection import ClientConnection, Later
 from amsync.gateway.effects import (
     Ask,
@@ -38,7 +40,7 @@ from amsync.gateway.orders import Enforcer
 from amsync.gateway.outbound import MESSAGE_TYPES, encode, is_droppable
 from amsync.gateway.router import Router
 from amsync.gateway.session import PeerSession, SessionSettings
-from amsync.ids import DocumentId
+from amsync.ids import DocumentId, shard_of
 from amsync.metrics import Metrics
 from amsync.protocol.envelope import (
     Call,
@@ -46,6 +48,7 @@ from amsync.protocol.envelope import (
     HeadsOut,
     Inbound,
     Offer,
+    Query,
     Reply,
     Stamped,
     SubscribeOut,
@@ -61,6 +64,8 @@ TICK_SECONDS = 1.0
 GOODBYE_SECONDS = 2.0
 PING_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
+NO_CONNECTION = 0
+"""In place of a connection's number, of what none has sent."""
 
 BOUNDS = frozenset({"too_many_documents", "too_many_subscriptions", "creation_rate"})
 """Refusals of a session that are logged: somebody wants more than it may have."""
@@ -107,8 +112,8 @@ class Gateway:
         self._by_peer: dict[tuple[str, str], ClientConnection] = {}
         self._next_number = 1
         self._to_flush: list[ClientConnection] = []
-        self._calls: dict[int, asyncio.Future[Reply]] = {}
-        self._next_call = 1
+        self._calls = Calls(self._forward_call)
+        self._silent_workers: Collection[str] = ()
         self._draining = False
         self._hurried = asyncio.Event()
         self._one_ended = asyncio.Event()
@@ -219,9 +224,13 @@ class Gateway:
         for connection in list(self._connections.values()):
             self._close(connection, CloseReason.AWAY)
 
-    def forget_workers(self, living: Collection[str]) -> None:
-        """Forget workers that are not among these, unless they own something still."""
+    def note_workers(self, living: Collection[str], silent: Collection[str]) -> None:
+        """Forget workers that are not among the living, unless they own something still.
+
+        `silent`: those that are, and were not heard of for some time.
+        """
         self._router.forget_workers(living)
+        self._silent_workers = {*silent, *(self._router.owners() - set(living))}
 
     def begin_again(self, incarnation: str, *, forgets_epochs: bool) -> None:
         """Go on under another incarnation: the workers took this one for dead; see `Router`."""
@@ -263,6 +272,7 @@ class Gateway:
         self._draining = True
         if self._server is not None:
             self._server.close()
+        self._calls.give_up()
         for connection in list(self._connections.values()):
             connection.abort("failed")
         await self._all_gone()
@@ -275,18 +285,47 @@ class Gateway:
     # -- the application
 
     async def call(
-        self, shard: int, operation: str, document_id: DocumentId, payload: bytes = b""
+        self,
+        operation: str,
+        document_id: DocumentId,
+        payload: bytes = b"",
+        seconds: float | None = CALL_SECONDS,
     ) -> Reply:
-        """Ask a shard for something and wait for its answer."""
-        number = self._next_call
-        self._next_call += 1
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._calls[number] = future
-        try:
-            self._router.forward(shard, Call(number, operation, document_id, payload), 0, 0)
-            return await future
-        finally:
-            del self._calls[number]
+        """Ask the owner of a document for something, and wait for its answer.
+
+        Raises:
+            BusError, NoOwner: It can't be asked at the moment. Nothing was done.
+            NoAnswer, AmsyncError: See `Calls`.
+        """
+        shard = shard_of(document_id, self._options.shard_count)
+        self._check_reachable(shard)
+        return await self._calls.of_document(shard, operation, document_id, payload, seconds)
+
+    async def query(self, shard: int, operation: str, payload: bytes = b"") -> Reply:
+        """Ask the owner of a shard for something, and wait for its answer. Raises as `call`."""
+        self._check_reachable(shard)
+        return await self._calls.of_owner(shard, operation, payload)
+
+    def owner(self, shard: int) -> str:
+        """The worker that spoke last for a shard; "" if none has, or it was not heard of since."""
+        owner = self._router.owner(shard)
+        return "" if owner in self._silent_workers else owner
+
+    @property
+    def shard_count(self) -> int:
+        """Of the volume."""
+        return self._options.shard_count
+
+    @property
+    def is_clustered(self) -> bool:
+        """Shards change hands, and an owner may be missing."""
+        return self._options.hands_over
+
+    def _check_reachable(self, shard: int) -> None:
+        if self._intake.is_stopped:
+            raise BusError("the bus is out of reach")
+        if self._options.hands_over and not self.owner(shard):
+            raise NoOwner(f"nobody owns shard {shard} at the moment")
 
     def refresh_access(self) -> None:
         """Forget remembered decisions and make those of open documents again."""
@@ -464,12 +503,17 @@ class Gateway:
 
     def _hand_over(self, shard: int, may_be_lost: bool) -> list[Inbound]:
         sessions = [each.session for each in self._connections.values() if each.session is not None]
-        return [
+        items: list[Inbound] = [
             item
             for session in sessions
             if session.is_open
             for item in session.hand_over(shard, may_be_lost=may_be_lost)
         ]
+        return [*items, *self._calls.of_shard(shard)]
+
+    def _forward_call(self, shard: int, item: Call | Query, size: int) -> None:
+        self._intake.holds_call(size)
+        self._router.forward(shard, item, NO_CONNECTION, size)
 
     def _flush(self) -> None:
         connections, self._to_flush = self._to_flush, []
@@ -482,9 +526,7 @@ class Gateway:
         item = stamped.item
         match item:
             case Reply():
-                future = self._calls.get(item.call)
-                if future is not None and not future.done():
-                    future.set_result(item)
+                self._calls.answered(item)
             case Offer():
                 connection = self._connections.get(item.connection)
                 if connection is not None and connection.session is not None:

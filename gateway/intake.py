@@ -51,6 +51,10 @@ class Intake:
         connection.uncredited_bytes += size
         self._held_bytes += size
 
+    def holds_call(self, size: int) -> None:
+        """So much of an operator's, or the application's, is under way."""
+        self._held_bytes += size
+
     def credit(self, number: int, size: int) -> None:
         """So much of it was dealt with; the connection may be gone."""
         self._held_bytes -= size

@@ -373,6 +373,15 @@ class Router:
         """Shards of which an owner is known."""
         return sum(outgoing.epoch > 0 for outgoing in self._shards.values())
 
+    def owner(self, shard: int) -> str:
+        """The worker that spoke last for a shard; "" if none has."""
+        outgoing = self._shards.get(shard)
+        return "" if outgoing is None else outgoing.owner
+
+    def owners(self) -> set[str]:
+        """Every worker that spoke last for a shard."""
+        return {outgoing.owner for outgoing in self._shards.values() if outgoing.owner}
+
     def forget_workers(self, living: Collection[str]) -> None:
         """Forget the numbers of workers that are gone and own nothing."""
         owners = {outgoing.owner for outgoing in self._shards.values()}

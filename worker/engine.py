@@ -122,6 +122,13 @@ class NativeDocument:
         """See the binding. Raises EngineRefused, EngineBroken."""
         return _translated(self._document.save)
 
+    def value(self) -> object:
+        """See the binding. Raises EngineRefused, EngineBroken."""
+        try:
+            return _translated(self._document.value)
+        except ValueError as error:
+            raise EngineRefused(str(error)) from error
+
 
 class NativeFactory:
     """`EngineFactory` over the binding."""
@@ -133,6 +140,13 @@ class NativeFactory:
     def initial_change(self) -> bytes:
         """Always the same bytes."""
         return _automerge.initial_change()
+
+    def build(self, value: object) -> bytes:
+        """Save a new document. Raises EngineRefused for what doesn't fit."""
+        try:
+            return build_document(value)
+        except (TypeError, ValueError) as error:
+            raise EngineRefused(str(error)) from error
 
 
 def load_document(

@@ -114,6 +114,11 @@ class Peer:
     silence_seconds: float = SILENCE_SECONDS
     has_peer_id: bool = True
 
+    @property
+    def syncs(self) -> bool:
+        """It is kept in sync, be the document open or not."""
+        return self.in_engine or bool(self.token)
+
     def silence(self, now: float) -> None:
         """Don't listen for a while, longer each time; then start over with a reset."""
         self.silenced_until = now + self.silence_seconds

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from amsync.errors import AmsyncError, StorageError
 from amsync.ids import DocumentId
-from amsync.protocol.envelope import Offer, Outbound, Reply, Stamped, SyncOut
+from amsync.protocol.envelope import Offer, Outbound, Query, Reply, Stamped, SyncOut
 
 Address = tuple[str, int]
 """Gateway incarnation and connection: where a peer can be reached."""
@@ -100,11 +100,12 @@ class EngineDocument(Protocol):
     def missing_sidecar(self) -> bytes | None: ...
     def apply(self, blob: bytes) -> EngineOutcome: ...
     def save(self) -> bytes: ...
+    def value(self) -> object: ...
     def queued(self) -> list[bytes]: ...
 
 
 class EngineRefused(AmsyncError):
-    """Bytes from the application are no changes that this document can take."""
+    """Bytes or a value from the application can't be taken, or a document can't be opened."""
 
 
 class EngineBroken(AmsyncError):
@@ -119,6 +120,9 @@ class EngineFactory(Protocol):
 
     def initial_change(self) -> bytes:
         """The one change, without operations, that an auto-created document starts with."""
+
+    def build(self, value: object) -> bytes:
+        """Save a new document with this value. Raises EngineRefused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,8 @@ class Effects:
     jobs: list[Job] = field(default_factory=list)
     deletions: list[DocumentId] = field(default_factory=list)
     listing: bool = False
+    queries: list[tuple[str, Query]] = field(default_factory=list)
+    """What gateways ask of the worker rather than of a document; the shell answers."""
     counts: list[tuple[str, str]] = field(default_factory=list)
     replied: dict[DocumentId, set[tuple[str, int]]] = field(
         default_factory=lambda: defaultdict(set)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from amsync.bus import Bus
 from amsync.errors import BusError, BusFull
 from amsync.metrics import Metrics
-from amsync.protocol.envelope import ITEM_BYTES, Entry, Owned, Progress, Stamped
+from amsync.protocol.envelope import ITEM_BYTES, Entry, Owned, Progress, Reply, Stamped
 from amsync.worker.ports import Effects
 from amsync.worker.shard import Shard
 
@@ -167,7 +167,9 @@ def _parts(items: list[Stamped]) -> list[tuple[list[Stamped], int]]:
     part: list[Stamped] = []
     size = 0
     for stamped in items:
-        length = len(getattr(stamped.item, "data", b"")) + ITEM_BYTES
+        item = stamped.item
+        data = item.payload if isinstance(item, Reply) else getattr(item, "data", b"")
+        length = len(data) + ITEM_BYTES
         if part and size + length > ENTRY_BYTES:
             parts.append((part, size))
             part, size = [], 0

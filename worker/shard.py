@@ -38,6 +38,7 @@ from amsync.protocol.envelope import (
     OfferDone,
     Open,
     Owned,
+    Query,
     Resume,
     Resync,
     SubscribeIn,
@@ -354,7 +355,7 @@ class Shard:
     ) -> bool:
         """Deal with an item that belongs to no connection that was handed over; tell if it did."""
         gateway = address[0]
-        if isinstance(item, Call):
+        if isinstance(item, Call | Query):
             return False
         if isinstance(item, HandOver):
             self._begin_hand_over(arrivals, gateway, item, effects)
@@ -419,6 +420,8 @@ class Shard:
             case Call():
                 self._submit(item.document_id, Waiting(ticket, address, item))
                 return
+            case Query():
+                effects.queries.append((address[0], item))
             case Open():
                 self._open(address, item, effects)
             case HandOver():
@@ -748,4 +751,4 @@ class Shard:
 
 
 def _connection_of(item: Inbound) -> int:
-    return 0 if isinstance(item, Call) else item.connection
+    return 0 if isinstance(item, Call | Query) else item.connection

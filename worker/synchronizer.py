@@ -108,6 +108,8 @@ class DocumentSynchronizer:
     _edited_at: float = 0.0
     _unsaved: tuple[bytes, ...] = ()
     _breaks: int = 0
+    _is_visited: bool = False
+    """It was opened for a call, and nobody else has needed it since."""
     _is_stale: bool = False
     """What is in memory must be read again as soon as the job that has it, or the load, ends."""
     _loading: LoadRetry = NEVER_FAILED
@@ -162,12 +164,14 @@ class DocumentSynchronizer:
                 self._single(self._inbox.popleft(), effects, now)
                 continue
             if self.state is State.COLD and now >= self._loading.retry_at:
+                self._is_visited = True
                 self.state = State.LOADING
                 effects.loads.append(self.document_id)
             if self.state is State.BLOCKED:
                 self._refuse_all(effects)
             if self.state is not State.READY:
                 return
+            self._is_visited &= isinstance(self._inbox[0].item, Call)
             self._next(effects, now)
         self._inbox = _NOTHING
 
@@ -284,7 +288,7 @@ class DocumentSynchronizer:
         self._edited_at = _written_at(batch)
         call = batch[0].item if batch and isinstance(batch[0].item, Call) else None
         if self._is_stale:
-            if call is not None and (call.operation == "get" or self.gate.is_open):
+            if call is not None and (call.operation in calls.READ or self.gate.is_open):
                 self._inbox = deque((batch[0], *self._inbox))  # on what is saved
                 batch = ()
             elif call is not None:
@@ -352,6 +356,16 @@ class DocumentSynchronizer:
         if self._engine is None or self.state is State.BUSY:
             return 0
         return self._engine.size_bytes()
+
+    @property
+    def is_open(self) -> bool:
+        """Its content is in memory."""
+        return self._engine is not None
+
+    @property
+    def syncing_count(self) -> int:
+        """Peers that it is kept in sync with."""
+        return sum(peer.syncs for peer in self.peers)
 
     def wants_run(self, now: float) -> bool:
         """A load failed and may now be tried again, or a peer's silence is over."""
@@ -772,10 +786,15 @@ class DocumentSynchronizer:
     def _call(self, waiting: Waiting, call: Call, effects: Effects) -> None:
         assert self._engine is not None
         refused = calls.refusal(call, self.document_id, self._heads, deleted=self.deleted)
-        if refused is None and call.operation in ("create", "apply"):
+        if refused is None and call.operation in calls.WRITE:
             refused = self.gate.error
         if refused is not None or (call.operation == "get" and not self._heads):
             calls.reply(waiting, call, refused, b"", effects)
+            self._finish((waiting,))
+        elif call.operation == "info":
+            was_open = not self._is_visited
+            said = calls.described(self._engine, self.peers, self._heads, was_open=was_open)
+            calls.reply(waiting, call, None, said, effects)
             self._finish((waiting,))
         elif call.operation == "delete":
             self._in_job, self._in_hand, self.state = (waiting,), (), State.BUSY
@@ -786,13 +805,12 @@ class DocumentSynchronizer:
     def _call_ended(
         self, waiting: Waiting, call: Call, result: object, effects: Effects, now: float
     ) -> None:
-        error = calls.failure(result, self.document_id)
-        payload = b""
-        if isinstance(result, bytes):
-            payload = calls.content(self._heads, result)
-        elif not isinstance(result, BaseException):
-            self._absorb(result, effects, now)  # type: ignore[arg-type]
-        calls.reply(waiting, call, error, payload, effects)
+        payload, was_there = b"", bool(self._heads)
+        if isinstance(result, calls.Done):
+            if result.outcome is not None:
+                self._absorb(result.outcome, effects, now)
+            payload = calls.answer(call, result, self._heads, was_there=was_there)
+        calls.reply(waiting, call, calls.failure(call, result), payload, effects)
         if isinstance(result, BaseException) and not isinstance(result, EngineRefused):
             self._broken((), result, effects, now)
 

@@ -34,7 +34,7 @@ from amsync.errors import (
 )
 from amsync.ids import DocumentId, shard_of
 from amsync.metrics import Metrics
-from amsync.protocol.envelope import unpack_inbound
+from amsync.protocol.envelope import Reply, unpack_inbound
 from amsync.storage import RESCAN_SECONDS, DocumentChunks, Snapshot, Store, WalBatch
 from amsync.storage import Position as Durable
 from amsync.turns import Routine, Turns, seconds_to_step
@@ -43,6 +43,7 @@ from amsync.worker.engine import NativeFactory, give_memory_back, load_document
 from amsync.worker.peers import NO_BOUNDS, DocumentBounds
 from amsync.worker.ports import Effects, EngineDocument, EngineRefused, Tenure
 from amsync.worker.publisher import Publisher
+from amsync.worker.queries import Queries
 from amsync.worker.shard import Shard
 
 log = logging.getLogger("amsync.worker")
@@ -79,6 +80,9 @@ TRIM_BYTES = 256 * 1024
 
 TRIM_SECONDS = 10.0
 """Each trim is a call to Redis for each shard; what is left makes a take-over no longer."""
+
+NOBODYS = DocumentId("")
+"""In place of a document's id, of what is done for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ class Worker:
             stream_of=gateway_stream,
             gives_up=tenure is not None,
         )
+        self._queries = Queries(store, self._by_number, tenure)
         self._streams: dict[int, str] = {}
         self._wake = Routine(turns or Turns(), self._work)
         self._reader = bus.reader()
@@ -148,6 +153,7 @@ class Worker:
         self._stepped = asyncio.Event()
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="amsync-work")
         self._maintenance = ThreadPoolExecutor(1, thread_name_prefix="amsync-maintenance")
+        self._asked = ThreadPoolExecutor(1, thread_name_prefix="amsync-asked")
         self._touched: set[DocumentId] = set()
         self._sidecars: dict[DocumentId, bytes] = {}
         self._sidecar_bytes = 0
@@ -261,6 +267,7 @@ class Worker:
             # A job may run for long, and this loop may be somebody else's: leave it behind.
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._maintenance.shutdown(wait=False, cancel_futures=True)
+            self._asked.shutdown(wait=False, cancel_futures=True)
 
     async def settle(self, positions: Mapping[int, Position]) -> None:
         """Wait until the streams of these shards are dealt with, up to these positions."""
@@ -352,6 +359,7 @@ class Worker:
                     extra={"document_id": document_id},
                 )
             self._start_jobs(each)
+            self._start_queries(each)
             for document_id, sidecar in each.sidecars:
                 if self._sidecar_bytes < SIDECAR_BYTES:  # else it is made when it is missed
                     self._sidecars[document_id] = sidecar
@@ -535,6 +543,30 @@ class Worker:
         if effects.listing:
             self._list_soon()
 
+    def _start_queries(self, effects: Effects) -> None:
+        shard = self._by_number[effects.shard]
+        for gateway, query in effects.queries:
+            # No document waits for them, nor do they for a checkpoint.
+            pool = self._maintenance if query.operation == "checkpoint" else self._asked
+            read = self._queries.begin(query)
+            self._in_thread(pool, partial(self._query, shard, gateway, read), NOBODYS)
+
+    def _query(
+        self,
+        shard: Shard,
+        gateway: str,
+        read: Callable[[], Callable[[], Reply]],
+        _: DocumentId,
+    ) -> Callable[[dict[int, Effects], float], None]:
+        tell = read()
+
+        def answer(effects: dict[int, Effects], _now: float) -> None:
+            # Else whoever has the shard now is asked again.
+            if self._by_number.get(shard.number) is shard:
+                self._effects(effects, shard).send(gateway, tell())
+
+        return answer
+
     def _list_soon(self) -> None:
         """List the volume for the shards that have asked; again if they ask meanwhile."""
         if self._listing:
@@ -543,7 +575,7 @@ class Worker:
         self._listing, self._list_again = True, False
         for shard in self._by_number.values():
             shard.listing_started()
-        self._in_thread(self._threads, self._list, DocumentId(""))
+        self._in_thread(self._threads, self._list, NOBODYS)
 
     def _shard(self, document_id: DocumentId) -> Shard:
         return self._by_number[shard_of(document_id, self._store.volume.shard_count)]

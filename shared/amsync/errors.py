@@ -56,6 +56,14 @@ class BusFull(BusError):
     """A stream is at its byte bound. The entry was not taken; the caller waits and retries."""
 
 
+class NoOwner(AmsyncError):
+    """Nobody owns a shard at the moment. Nothing was done; retrying helps."""
+
+
+class NoAnswer(AmsyncError):
+    """A shard's owner has not answered in time. What was asked may be done, or be done later."""
+
+
 class StaleLease(AmsyncError):
     """A shard's lease is not held (any more). Nothing was done; drop the shard, don't retry."""
 
@@ -100,6 +108,10 @@ class DocumentNotFound(AmsyncError):
 
 class DocumentDeleted(AmsyncError):
     """The document was deleted; a deleted id is never created again."""
+
+
+class UnreadableDocument(AmsyncError):
+    """The document is stored, but what was asked of it can't be made of its content."""
 
 
 class InvalidDocument(AmsyncError):

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import msgpack
 
-from amsync import errors
 from amsync.admin import AdminServer
 from amsync.bus import MemoryBus, gateway_stream
 from amsync.errors import (
-    AmsyncError,
+    DocumentDeleted,
+    DocumentNotFound,
     InvalidDocument,
     ServerClosed,
 )
 from amsync.front import Front
 from amsync.gateway.gateway import Gateway
-from amsync.ids import DocumentId, generate_document_id, parse_document_id, shard_of
+from amsync.ids import DocumentId, generate_document_id, parse_document_id
 from amsync.metrics import Metrics
 from amsync.options import NodeOptions
 from amsync.process import Life, close_store, open_in_thread, store_arguments, url_of
@@ -245,7 +245,10 @@ class Node(Life):
 
     async def delete_document(self, document_id: str) -> None:
         """Delete a document for good; see `Server.delete_document`."""
-        await self._call("delete", parse_document_id(document_id))
+        try:
+            await self._call("delete", parse_document_id(document_id))
+        except DocumentDeleted as error:  # to the application it is as absent as any other
+            raise DocumentNotFound(str(error)) from None
 
     def refresh_access(self) -> None:
         """Forget what `share` answered; decisions on open documents are made again now."""
@@ -257,8 +260,9 @@ class Node(Life):
         if self._gateway is None or self.store is None or not self.is_running:
             raise ServerClosed("the server is not running")
         assert self._main is not None
-        shard = shard_of(document_id, self.store.volume.shard_count)
-        call = asyncio.ensure_future(self._gateway.call(shard, operation, document_id, payload))
+        # A large document may take its time, and the caller can give up by itself.
+        asked = self._gateway.call(operation, document_id, payload, seconds=None)
+        call = asyncio.ensure_future(asked)
         try:
             await asyncio.wait([call, self._main], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -266,11 +270,7 @@ class Node(Life):
                 call.cancel()
         if not call.done() or call.cancelled():
             raise ServerClosed("the server was closed before it answered")
-        reply = call.result()
-        if reply.error is not None:
-            kind = getattr(errors, reply.error, AmsyncError)
-            raise kind(reply.message)
-        return reply
+        return call.result()
 
 
 def _claim_shards(store: Store) -> dict[int, int]:

@@ -37,7 +37,7 @@ from amsync.gateway.session import PeerSession
 from amsync.ids import DocumentId
 from amsync.metrics import Metrics
 from amsync.protocol.access import Access, Grant
-from amsync.protocol.envelope import Call, SyncIn, UnavailableOut, unpack_outbound
+from amsync.protocol.envelope import Call, Reply, SyncIn, UnavailableOut, unpack_outbound
 from amsync.storage import LoadedDocument, Store, WalBatch, open_store
 from amsync.turns import Routine
 from amsync.worker.engine import NativeCodec, NativeFactory
@@ -648,11 +648,18 @@ class SimulatedGateway(Gateway):
         self, shard: int, operation: str, document_id: DocumentId, payload: bytes, done: Any
     ) -> None:
         """As `Gateway.call`, without a future."""
-        number = self._next_call
-        self._next_call += 1
-        answer = SimpleNamespace(done=lambda: False, set_result=done)
-        self._calls[number] = answer  # type: ignore[assignment]
-        self._router.forward(shard, Call(number, operation, document_id, payload), 0, 0)
+        calls: Any = self._calls
+        number = calls._next
+        calls._next += 1
+
+        def answered(reply: Reply) -> None:
+            del calls._pending[number]
+            done(reply)
+
+        item = Call(number, operation, document_id, payload)
+        answer = SimpleNamespace(done=lambda: False, set_result=answered)
+        calls._pending[number] = SimpleNamespace(shard=shard, item=item, answer=answer)
+        self._router.forward(shard, item, 0, 0)
 
     def stop_accepting(self) -> None:
         """The closing part of `Gateway.drain`."""

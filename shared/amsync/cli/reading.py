@@ -1,9 +1,6 @@
 """`amsync doc list` and `amsync doc show`: they change nothing."""
 
-import base64
-import datetime
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from amsync.cli.directory import (
 )
 from amsync.errors import DocumentDeleted, InvalidDocument
 from amsync.ids import DocumentId
+from amsync.jsonvalue import jsonable
 from amsync.offline import StoredDocument, read_document
 from amsync.worker.engine import value_of
 
@@ -100,20 +98,3 @@ def fields(document: StoredDocument) -> dict[str, object]:
         "files": document.file_count,
         "heads": [head.hex() for head in document.heads],
     }
-
-
-def jsonable(value: object) -> object:
-    """Replace what JSON does not know by text."""
-    match value:
-        case dict():
-            return {str(name): jsonable(item) for name, item in value.items()}
-        case list():
-            return [jsonable(item) for item in value]
-        case bytes():
-            return base64.b64encode(value).decode()
-        case datetime.datetime():
-            return value.isoformat()
-        case float() if not math.isfinite(value):
-            return str(value)
-        case _:
-            return value

@@ -13,6 +13,7 @@ from amsync.cluster import record
 from amsync.cluster.info import GatewayInfo
 from amsync.cluster.member import ClusterMember
 from amsync.cluster.record import ClusterRecord
+from amsync.cluster.status import QUIET_SECONDS
 from amsync.errors import BusError, ConfigError
 from amsync.front import Front
 from amsync.gateway.gateway import Gateway
@@ -99,7 +100,10 @@ class GatewayNode(ClusterMember):
         if self._has_beaten and not beat.was_known:
             await self._begin_again(is_emptied=beat.cluster_epoch != self._epoch)
         self._has_beaten = True
-        self._gateway.forget_workers({each.incarnation for each in beat.members})
+        self._gateway.note_workers(
+            {each.incarnation for each in beat.members},
+            {each.incarnation for each in beat.members if each.age_seconds > QUIET_SECONDS},
+        )
         if beat.cluster_epoch not in ("", self._epoch):
             await self._check_identity()
             self._epoch = beat.cluster_epoch

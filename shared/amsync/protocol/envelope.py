@@ -157,7 +157,7 @@ class HeadsIn(_Item):
 class Call(_Item):
     """The application asks (embedded API, admin). `call` names the answer, a `Reply`.
 
-    Operations: create, apply, get, delete. `payload` is theirs.
+    Operations and what their payloads are: see `worker.calls`.
     """
 
     KIND: ClassVar[int] = 11
@@ -217,6 +217,20 @@ class HandedOver(_Item):
     KIND: ClassVar[int] = 14
     connection: int
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query(_Item):
+    """An operator asks the owner of a shard for something that is no document's.
+
+    Operations and what their payloads are: see `worker.queries`. As with `Call`, a `Reply` is the
+    answer; a worker that does not know this kind gives none.
+    """
+
+    KIND: ClassVar[int] = 15
+    call: int
+    operation: str
+    payload: bytes
 
 
 @cheap
@@ -296,7 +310,7 @@ class Offer(_Item):
 
 @dataclass(frozen=True, slots=True)
 class Reply(_Item):
-    """Answer to a `Call`: an error's class name and text, or a payload."""
+    """Answer to a `Call` or `Query`: an error's class name and text, or a payload."""
 
     KIND: ClassVar[int] = 107
     call: int
@@ -351,6 +365,7 @@ Inbound = (
     | HandOver
     | Resume
     | HandedOver
+    | Query
 )
 Outbound = (
     SyncOut

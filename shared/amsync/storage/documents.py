@@ -52,6 +52,25 @@ class StoredSize:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class QuarantinedFile:
+    """A file in quarantine.
+
+    Attributes:
+        path: Below the data directory.
+        document_id: Of which document it was a file, if that is known.
+        bytes: Its size.
+        quarantined_at: In seconds since 1970, if that is known.
+        reason: Why it is there, if that is known.
+    """
+
+    path: str
+    document_id: DocumentId | None
+    bytes: int
+    quarantined_at: float | None
+    reason: str | None
+
+
 class DocumentFiles:
     """The document folders of one volume.
 
@@ -146,6 +165,62 @@ class DocumentFiles:
                     document_id = _canonical(first.name + rest.name)
                     if rest.is_directory and document_id and self._paths(document_id):
                         yield document_id
+
+    def ids_after(
+        self, prefix: str, after: str, is_wanted: Callable[[DocumentId], bool]
+    ) -> Iterator[DocumentId]:
+        """Find the ids behind `after` that begin with `prefix` and are wanted, sorted, as `ids`.
+
+        Reads the folders of documents only as it comes to them.
+
+        Raises:
+            StorageError
+        """
+        with storage_errors("list", self._root):
+            firsts = [
+                each.name for each in list_names(self._files, self._root) if each.is_directory
+            ]
+        for first in firsts:
+            if len(first) != 2 or first < after[:2] or first[: len(prefix)] != prefix[:2]:
+                continue
+            with storage_errors("list", self._root / first):
+                rests = list_names(self._files, self._root / first)
+            for rest in rests:
+                name = first + rest.name
+                if name <= after or not name.startswith(prefix) or not rest.is_directory:
+                    continue
+                document_id = _canonical(name)
+                if document_id and is_wanted(document_id) and self.paths(document_id):
+                    yield document_id
+
+    def quarantined(self) -> list[str]:
+        """Names of all files in quarantine, oldest first. Raises StorageError."""
+        with storage_errors("list", self._quarantine):
+            names = [entry.name for entry in list_names(self._files, self._quarantine)]
+        return [name for name in names if not name.endswith(".json")]
+
+    def quarantined_file(self, name: str) -> QuarantinedFile | None:
+        """What is known of a file in quarantine; None if it is there no more.
+
+        Raises:
+            StorageError
+        """
+        path = self._quarantine / name
+        note_path = self._quarantine / f"{name}.json"
+        document_id = at = reason = None
+        with storage_errors("read", path):
+            try:
+                size_bytes = self._files.stat(path).size_bytes
+            except FileNotFoundError:
+                return None
+            with contextlib.suppress(FileNotFoundError):
+                at = self._files.stat(note_path).modified_ns / 1e9
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OSError):
+                note = json.loads(self._files.read(note_path))
+                reason = str(note["why"])
+                document_id = self._id_of(self._root / note["path"])
+        shown = str(path.relative_to(self._root))
+        return QuarantinedFile(shown, document_id, size_bytes, at, reason)
 
     def write_incremental(self, document_id: DocumentId, blob: bytes) -> Path:
         """Write chunks as one file, durably; return its path.

@@ -11,6 +11,7 @@ and half of it is what they promise.
 """
 
 import contextlib
+import heapq
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from amsync.storage.checkpoint import Checkpointer, DocumentLocks, carried_over
 from amsync.storage.codec import ChunkCodec
 from amsync.storage.commit import Commit, Done, GroupCommit, InlineCommit, Observe
 from amsync.storage.compaction import Compacted, Compactor
-from amsync.storage.documents import DocumentFiles
+from amsync.storage.documents import DocumentFiles, QuarantinedFile
 from amsync.storage.epochs import ShardEpochs
 from amsync.storage.findings import Finding
 from amsync.storage.importer import FlatFiles
@@ -236,6 +237,37 @@ class Store:
         found = waiting | set(self._documents.ids())
         return sorted(found - self._documents.tombstones() - self._deleted)
 
+    def list_page(
+        self, prefix: str, after: str, limit: int, *, is_wanted: Callable[[DocumentId], bool]
+    ) -> list[DocumentId]:
+        """List the first `limit` stored documents behind `after`, sorted. Blocking.
+
+        Reads the folders of these alone, and the names of those beside them.
+
+        Args:
+            prefix: Only ids that begin with this text.
+            after: Only ids behind it; "" for all.
+            limit: 1 or more.
+            is_wanted: Says whether an id counts.
+
+        Raises:
+            StorageError
+        """
+        # The tail first, as in `load`.
+        waiting = sorted(
+            name
+            for name in self._tail.ids() | self._flat_files.shown.keys()
+            if name > after and name.startswith(prefix) and is_wanted(name)
+        )
+        found: list[DocumentId] = []
+        for name in heapq.merge(waiting, self._documents.ids_after(prefix, after, is_wanted)):
+            if (found and name == found[-1]) or self.is_deleted(name):
+                continue
+            found.append(name)
+            if len(found) == limit:
+                break
+        return found
+
     def delete(self, document_id: DocumentId) -> None:
         """Delete a document for good, stored or not. Blocking.
 
@@ -398,6 +430,16 @@ class Store:
     def report(self) -> list[Finding]:
         """List what was found wrong since the volume was opened, oldest first, bounded."""
         return self.volume.findings.newest()
+
+    def quarantined(self, limit: int) -> tuple[int, list[QuarantinedFile]]:
+        """How many files are in quarantine, and the newest of them. Blocking.
+
+        Raises:
+            StorageError
+        """
+        names = self._documents.quarantined()
+        newest = (self._documents.quarantined_file(name) for name in names[: -limit - 1 : -1])
+        return len(names), [each for each in newest if each is not None]
 
     @property
     def quarantined_count(self) -> int:
