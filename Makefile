@@ -50,7 +50,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help serve build test test-all compose-test helm-test helm-docs lint format wheel lock clean missing node redis chromium docker helm lint-tools lint-samod
+.PHONY: help serve build test test-all compose-test helm-test helm-docs lint format wheel lock clean missing node redis promtool chromium docker helm lint-tools lint-samod
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -61,10 +61,10 @@ serve: build ## build, then run `amsync serve`; options in ARGS="--port 4000"
 
 build: $(STAMPS)/package ## install amsync and its engine into .venv
 
-test: node redis lint $(STAMPS)/javascript ## lint and the test suite, some 7 minutes on two cores
+test: node redis promtool lint $(STAMPS)/javascript ## lint and the test suite, some 7 minutes on two cores
 	@$(BIN)/python -m pytest -n 2 -m "not slow and not docker and not kubernetes $(NO_HELM)" $(PYTEST_ARGS)
 
-test-all: node redis chromium lint lint-samod $(STAMPS)/javascript $(STAMPS)/fuzz $(STAMPS)/samod ## the same with all that takes longer
+test-all: node redis promtool chromium lint lint-samod $(STAMPS)/javascript $(STAMPS)/fuzz $(STAMPS)/samod ## the same with all that takes longer
 	@AMSYNC_TEST_ALL=1 $(BIN)/python -m pytest -n 2 -m "not docker and not kubernetes $(NO_HELM)" $(PYTEST_ARGS)
 
 compose-test: docker node $(STAMPS)/dev $(STAMPS)/javascript ## the image and docker-compose.yml with real clients; needs Docker
@@ -121,6 +121,9 @@ node:
 
 redis:
 	@tools/get-redis.sh
+
+promtool:
+	@tools/get-promtool.sh
 
 chromium:
 	@tools/get-chromium.sh

@@ -215,6 +215,18 @@ class Gateway:
         """Why the bus takes nothing of what clients say, though it is there; "" if it does."""
         return self._router.refusal
 
+    @property
+    def stream(self) -> str:
+        """Name of the stream that the workers write for this gateway."""
+        return self._router.stream
+
+    def refresh_metrics(self) -> None:
+        """Bring those gauges up to date that cost something to keep so."""
+        every = self._connections.values()
+        self._metrics.inbound_queue_bytes.set(self._intake.held_bytes)
+        self._metrics.outbound_queue_bytes.set(sum(each.unsent_bytes for each in every))
+        self._metrics.connections_paused.set(sum(each.is_paused for each in every))
+
     def bus_is_away(self, is_away: bool) -> None:
         """Read no socket, and let nobody in, while what clients say can't be passed on."""
         self._intake.stop(is_away)
@@ -467,7 +479,7 @@ class Gateway:
             self._metrics.messages.inc(effect.kind, "out")
             self._metrics.message_bytes.inc(effect.kind, "out", by=len(effect.shared))
         else:
-            self._metrics.count("unsent", effect.kind)
+            self._metrics.count("messages_unsent", effect.kind)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._asks is not None
@@ -556,7 +568,7 @@ class Gateway:
                     sent += 1
                     size += len(own)
                 else:
-                    self._metrics.count("unsent", MESSAGE_TYPES[type(item)])
+                    self._metrics.count("messages_unsent", MESSAGE_TYPES[type(item)])
             except Exception:
                 self._internal_error(connection, "deliver")
         if sent:
@@ -576,8 +588,11 @@ class Gateway:
 
     async def _ticks(self) -> None:
         while True:
-            await asyncio.sleep(seconds_to_step(TICK_SECONDS))
+            pause = seconds_to_step(TICK_SECONDS)
+            due = self._now() + pause
+            await asyncio.sleep(pause)
             now = self._now()
+            self._metrics.loop_lag_seconds.observe(max(0.0, now - due))
             if self._options.hands_over:
                 self._router.nudge(now)
             for connection in list(self._connections.values()):

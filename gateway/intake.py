@@ -36,6 +36,11 @@ class Intake:
         self._all_paused = False
         self.is_stopped = False
 
+    @property
+    def held_bytes(self) -> int:
+        """Input that is under way to the shards."""
+        return self._held_bytes
+
     def new_rate(self) -> Rate:
         """The pace of a new connection."""
         limits = self._limits

@@ -191,6 +191,11 @@ class Router:
         outgoing = self._shards[shard] = _Outgoing(is_welcome=self._hand_over is None)
         return outgoing
 
+    @property
+    def stream(self) -> str:
+        """Name of the stream that the workers write for this gateway."""
+        return self._stream
+
     async def flush(self) -> dict[int, Position]:
         """Wait until everything is appended; returns the last position of each shard."""
         while self._dirty:
@@ -326,7 +331,7 @@ class Router:
         self._metrics.count("gaps", "outbound")
         for shard, outgoing in list(self._shards.items()):
             if outgoing.owner == worker:
-                self._begin(shard, outgoing, may_be_lost=False)
+                self._begin(shard, outgoing, "gap")
 
     def _take(self, worker: str, stamped: Stamped) -> None:
         item = stamped.item
@@ -336,17 +341,17 @@ class Router:
             return
         outgoing = self._spoke(worker, stamped.shard, stamped.epoch)
         if outgoing is None:
-            self._metrics.count("items_of_old_epochs", "")
+            self._metrics.count("items_of_old_epochs")
         elif isinstance(item, Progress):
             self._progress(outgoing, item)
         elif isinstance(item, Welcome):
             outgoing.is_welcome = outgoing.is_welcome or item.generation == outgoing.generation
         elif isinstance(item, Resync):
-            self._begin(stamped.shard, outgoing, may_be_lost=True)
+            self._begin(stamped.shard, outgoing, "asked_by_worker", may_be_lost=True)
         elif outgoing.is_welcome or isinstance(item, Reply):
             self._deliver(stamped)
         else:
-            self._metrics.count("items_before_welcome", "")
+            self._metrics.count("items_before_welcome")
 
     def _spoke(self, worker: str, shard: int, epoch: int) -> _Outgoing | None:
         """An owner has spoken under an epoch; None if that is over."""
@@ -357,7 +362,7 @@ class Router:
         if epoch > outgoing.epoch:
             outgoing.epoch = epoch
             if self._hand_over is not None:
-                self._begin(shard, outgoing, may_be_lost=False)
+                self._begin(shard, outgoing, "new_epoch")
         return outgoing
 
     def _progress(self, outgoing: _Outgoing, progress: Progress) -> None:
@@ -392,7 +397,7 @@ class Router:
         """Hand everything over again: whatever was on the bus may be lost."""
         for shard, outgoing in list(self._shards.items()):
             if outgoing.epoch:
-                self._begin(shard, outgoing, may_be_lost=True)
+                self._begin(shard, outgoing, "begun_again", may_be_lost=True)
             elif self._hand_over is not None:
                 self._hand_over(shard, True)  # remembered for the first owner
 
@@ -419,7 +424,10 @@ class Router:
                 self._credit(connection, size)
         self.hand_over_all()
 
-    def _begin(self, shard: int, outgoing: _Outgoing, *, may_be_lost: bool) -> None:
+    def _begin(
+        self, shard: int, outgoing: _Outgoing, reason: str, *, may_be_lost: bool = False
+    ) -> None:
+        """Hand our connections over; `reason` is for metrics."""
         assert self._hand_over is not None
         outgoing.generation += 1
         outgoing.is_welcome = False
@@ -428,6 +436,6 @@ class Router:
             *self._hand_over(shard, may_be_lost),
             HandedOver(0, outgoing.generation),
         )
-        self._metrics.count("hand_overs", "")
+        self._metrics.count("hand_overs", reason)
         self._dirty.add(shard)
         self._wake.set()

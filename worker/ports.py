@@ -62,6 +62,8 @@ class EngineOutcome(Protocol):
     @property
     def is_frozen(self) -> bool: ...
     @property
+    def holds(self) -> int: ...
+    @property
     def sidecar(self) -> bytes | None: ...
     @property
     def peer_heads(self) -> list[tuple[int, list[bytes]]]: ...
@@ -168,6 +170,8 @@ class Effects:
     failures: list[tuple[DocumentId, BaseException]] = field(default_factory=list)
     full: list[DocumentId] = field(default_factory=list)
     """Documents that have become as large as they may: from now on they are only read."""
+    edited_at: float = 0.0
+    """When the oldest of the chunks' changes came from its client, in s since 1970; 0: unknown."""
     sidecars: list[tuple[DocumentId, bytes]] = field(default_factory=list)
     """What to keep beside the chunks, when there is time; nothing depends on it."""
 
@@ -199,6 +203,11 @@ class Effects:
                         pass
                 kept.append(stamped)
             items[:] = kept
+
+    def edited(self, at: float) -> None:
+        """Some of the chunks came from a client at this time; 0 if that isn't known."""
+        if at and (not self.edited_at or at < self.edited_at):
+            self.edited_at = at
 
     def count(self, event: str, label: str = "") -> None:
         """Count something that an operator should see."""

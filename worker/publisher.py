@@ -140,7 +140,7 @@ class Publisher:
                 is_late = gateway in self._stalled or time.monotonic() > until
                 if self._gives_up and is_late:
                     self._stalled.add(gateway)
-                    self._metrics.count("outbound_dropped", "")
+                    self._metrics.count("outbound_dropped")
                     return
                 await asyncio.sleep(FULL_STREAM_WAIT_SECONDS)
             except BusError as error:

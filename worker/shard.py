@@ -330,6 +330,11 @@ class Shard:
         """Entries that were taken and are not dealt with, or behind such."""
         return len(self._tickets)
 
+    @property
+    def oldest_written_at(self) -> float | None:
+        """When the oldest of those entries was written, in s since 1970."""
+        return next((each.written_at for each in self._tickets if each.written_at), None)
+
     def free_memory(self, wanted_bytes: int, now: float) -> int:
         """Let go of documents at rest, least recently used first; returns bytes freed."""
         freed = 0

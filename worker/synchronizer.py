@@ -641,6 +641,7 @@ class DocumentSynchronizer:
             self._unsaved = tuple(outcome.chunks)
         elif outcome.chunks:
             effects.chunks[self.document_id] += [*self._unsaved, *outcome.chunks]
+            effects.edited(self._edited_at)
             self._unsaved = ()
         has_grown = bool(outcome.chunks) and self._engine is not None
         if has_grown and self._listening.measure(cast(EngineDocument, self._engine)):
@@ -653,6 +654,8 @@ class DocumentSynchronizer:
             reader = self.peers.numbered(number)
             held = reader is not None and reader.held
             effects.count("changes_refused", "held" if held else "read_only")
+        for _ in range(outcome.holds):
+            effects.count("unanswered_holds")
         if outcome.peer_heads:
             seen = ((self.peers.numbered(number), heads) for number, heads in outcome.peer_heads)
             named = ((peer, heads) for peer, heads in seen if peer is not None)
@@ -717,9 +720,16 @@ class DocumentSynchronizer:
         self._unavailable([peer.address for peer in untold], effects)
 
     def _fault(self, number: int, reason: str, effects: Effects, now: float) -> None:
-        effects.count("engine_faults", reason)
         peer = self.peers.numbered(number)
-        if reason != "loop_reset" and peer is not None:
+        match reason:
+            case "loop_reset":
+                effects.count("loop_breaker_trips", "reset")
+                return
+            case "loop":
+                effects.count("loop_breaker_trips", "silenced")
+            case _:
+                effects.count("engine_faults", reason)
+        if peer is not None:
             self._silence(peer, effects, now)
 
     def _silence(self, peer: Peer, effects: Effects, now: float) -> None:

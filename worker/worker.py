@@ -152,6 +152,7 @@ class Worker:
         self._results: deque[Callable[[dict[int, Effects], float], None]] = deque()
         self._stepped = asyncio.Event()
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="amsync-work")
+        self._job_count = 0  # given to threads, and their results not taken
         self._maintenance = ThreadPoolExecutor(1, thread_name_prefix="amsync-maintenance")
         self._asked = ThreadPoolExecutor(1, thread_name_prefix="amsync-asked")
         self._touched: set[DocumentId] = set()
@@ -172,7 +173,35 @@ class Worker:
         self._probe_at = self._probe_seconds = 0.0
         self._probe_bytes = 0
         self._resumed_at = float("-inf")
+        self._committing_since: float | None = None
+        self._suspended_at: float | None = None
         self.storage_trouble: StorageError | None = None
+
+    @property
+    def streams(self) -> list[str]:
+        """Names of the streams of our shards."""
+        return list(self._shards)
+
+    def refresh_metrics(self) -> None:
+        """Bring those gauges up to date that cost something to keep so."""
+        metrics, lag = self._metrics, self._lag_seconds()
+        metrics.shards_owned.set(len(self._by_number))
+        metrics.lag_entries.set(sum(shard.waiting_count for shard in self._by_number.values()))
+        metrics.lag_seconds.set(lag)
+        metrics.jobs_waiting.set(max(0, self._job_count - self._options.threads))
+        since = [at for at in (self._committing_since, self._suspended_at) if at is not None]
+        unsaved = time.monotonic() - min(since) if since else 0.0
+        metrics.oldest_unsaved_change_seconds.set(max(lag, unsaved))
+
+    def _lag_seconds(self) -> float:
+        """How old the oldest entry is that was read from the bus and is not finished."""
+        written = [
+            at for shard in self._by_number.values() if (at := shard.oldest_written_at) is not None
+        ]
+        if (oldest := self._reader.oldest) is not None:
+            with contextlib.suppress(BusError):  # it is reported when it is taken
+                written.append(unpack_inbound(oldest.data).written_at)
+        return max(0.0, time.time() - min(written)) if written else 0.0
 
     def open_shard(
         self, number: int, epoch: int, sequences: Mapping[str, int] | None = None
@@ -353,7 +382,7 @@ class Worker:
                     exc_info=failure,
                 )
             for document_id in each.full:
-                self._metrics.count("documents_full", "")
+                self._metrics.count("documents_full")
                 log.warning(
                     "a document is as large as it may be; it is only read from now on",
                     extra={"document_id": document_id},
@@ -369,11 +398,11 @@ class Worker:
         await self._keep_ours(effects)
         for each in effects.values():  # after the commit: what they read must hold it
             for document_id in each.loads:
-                self._in_thread(self._threads, self._load, document_id)
+                self._in_thread(self._load, document_id)
         await self._publisher.publish(effects)
         for each in effects.values():
             for document_id in each.deletions:
-                self._in_thread(self._threads, self._delete, document_id)
+                self._in_thread(self._delete, document_id)
 
     async def _keep_ours(self, effects: dict[int, Effects]) -> None:
         """Give up the shards that are somebody else's by now; waits while that is not known."""
@@ -410,6 +439,7 @@ class Worker:
         if changes or positions:
             error = await self._commit(WalBatch(changes=changes, positions=positions))
             if error is None:
+                self._note_saved(effects)
                 self._touched.update(change.document_id for change in changes)
                 for number in positions:
                     self._durable[number] = self._untrimmed[number] = settled[number]
@@ -420,6 +450,12 @@ class Worker:
             if not future.done():
                 future.set_result(None)
         await self._trim(settled)
+
+    def _note_saved(self, effects: Mapping[int, Effects]) -> None:
+        now = time.time()
+        for each in effects.values():
+            if each.edited_at:
+                self._metrics.edit_to_disk_seconds.observe(max(0.0, now - each.edited_at))
 
     async def _trim(self, settled: Mapping[int, Position]) -> None:
         """Let streams forget what is dealt with: in a cluster, what is durable as such."""
@@ -439,7 +475,13 @@ class Worker:
         Raises:
             VolumeLost: This process must end.
         """
-        started = time.monotonic()
+        started = self._committing_since = time.monotonic()
+        try:
+            return await self._commit_until(batch, started)
+        finally:
+            self._committing_since = None
+
+    async def _commit_until(self, batch: WalBatch, started: float) -> StorageError | None:
         while True:
             try:
                 await self._store.commit(batch)
@@ -450,7 +492,7 @@ class Worker:
                     self._suspend(error, batch.size_bytes)
                     return error
                 # It will soon be done; meanwhile the senders feel it.
-                self._metrics.count("commits_wait_for_checkpoint", "")
+                self._metrics.count("commits_wait_for_checkpoint")
                 await asyncio.sleep(BEHIND_SECONDS)
             except StorageError as error:
                 self._suspend(error, batch.size_bytes)
@@ -466,6 +508,7 @@ class Worker:
         now = time.monotonic()
         first, longest = PROBE_SECONDS
         if self.storage_trouble is None:
+            self._suspended_at = now
             log.error(
                 "a commit failed; what it had is forgotten, clients keep it and are asked again",
                 extra={"error": str(error)},
@@ -490,7 +533,7 @@ class Worker:
         if await self._commit(WalBatch(padding=padding)) is not None:
             return
         log.warning("writing works again")
-        self.storage_trouble, self._resumed_at = None, now
+        self.storage_trouble, self._resumed_at, self._suspended_at = None, now, None
         self._metrics.volume_writable.set(1)
         for shard in self._by_number.values():
             shard.resume_writing(self._effects(effects, shard), now)
@@ -499,31 +542,36 @@ class Worker:
 
     def _in_thread(
         self,
-        pool: ThreadPoolExecutor,
         call: Callable[[DocumentId], Callable[[dict[int, Effects], float], None]],
         document_id: DocumentId,
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         """Run `call` in a thread; what it returns is run by the next step, on the loop.
 
-        Not if the shard of the document is another one by then.
+        Not if the shard of the document is another one by then. `pool`: other threads than those
+        for documents.
         """
         loop = asyncio.get_running_loop()
         shard = self._shard(document_id) if document_id else None
+        jobs = 1 if pool is None else 0
 
         def run() -> None:
-            self._results.append(partial(self._give, shard, call(document_id)))
+            self._results.append(partial(self._give, shard, jobs, call(document_id)))
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(self._wake.set)
 
-        pool.submit(run)
+        self._job_count += jobs
+        (pool or self._threads).submit(run)
 
     def _give(
         self,
         shard: Shard | None,
+        jobs: int,
         result: Callable[[dict[int, Effects], float], None],
         effects: dict[int, Effects],
         now: float,
     ) -> None:
+        self._job_count -= jobs
         if shard is None or self._by_number.get(shard.number) is shard:
             result(effects, now)
 
@@ -539,7 +587,7 @@ class Worker:
                     document_id, result, self._effects(effects, self._shard(document_id)), now
                 )
 
-            self._in_thread(self._threads, perform, job.document_id)
+            self._in_thread(perform, job.document_id)
         if effects.listing:
             self._list_soon()
 
@@ -549,7 +597,7 @@ class Worker:
             # No document waits for them, nor do they for a checkpoint.
             pool = self._maintenance if query.operation == "checkpoint" else self._asked
             read = self._queries.begin(query)
-            self._in_thread(pool, partial(self._query, shard, gateway, read), NOBODYS)
+            self._in_thread(partial(self._query, shard, gateway, read), NOBODYS, pool)
 
     def _query(
         self,
@@ -575,7 +623,7 @@ class Worker:
         self._listing, self._list_again = True, False
         for shard in self._by_number.values():
             shard.listing_started()
-        self._in_thread(self._threads, self._list, NOBODYS)
+        self._in_thread(self._list, NOBODYS)
 
     def _shard(self, document_id: DocumentId) -> Shard:
         return self._by_number[shard_of(document_id, self._store.volume.shard_count)]
@@ -597,7 +645,7 @@ class Worker:
             is_lost = not engine.change_count() and (stored.is_damaged or bool(faults))
             for index, why in faults:
                 # Alone, the good changes of a bad file would wait for those of other files.
-                self._metrics.count("bad_blobs", "")
+                self._metrics.count("bad_blobs")
                 good = engine.queued()
                 try:
                     if engine.change_count():  # of nothing there is nothing to save
@@ -630,7 +678,7 @@ class Worker:
             )
         self._metrics.load_seconds.observe(time.monotonic() - started)
         if is_lost:
-            self._metrics.count("documents_lost", "")
+            self._metrics.count("documents_lost")
         return lambda effects, now: self._shard(document_id).loaded(
             document_id,
             engine,
@@ -682,7 +730,7 @@ class Worker:
             pause = seconds_to_step(TICK_SECONDS)
             due = time.monotonic() + pause
             await asyncio.sleep(pause)
-            self._metrics.loop_lag_seconds.set(max(0.0, time.monotonic() - due))
+            self._metrics.loop_lag_seconds.observe(max(0.0, time.monotonic() - due))
             self._store.check_held()
             self._results.append(self._tick)
             self._wake.set()
@@ -737,7 +785,7 @@ class Worker:
                 log.warning("the WALs could not be read again", extra={"error": str(error)})
                 delay = TICK_SECONDS
         for _ in found:
-            self._metrics.count("documents_found_late", "")
+            self._metrics.count("documents_found_late")
         log.info("looked again for other servers' last writes", extra={"documents": len(found)})
         self.found(found)
 
@@ -817,10 +865,14 @@ class Worker:
 
         def compact() -> None:
             nonlocal read_bytes
+            started = time.monotonic()
             compacted = self._store.compact_if_due(document_id, self._still_ours)
             if compacted is not None:
                 read_bytes = compacted.read_bytes
                 snapshot = compacted.snapshot
+                self._metrics.compaction_seconds.observe(time.monotonic() - started)
+                self._metrics.compaction_read_bytes.inc(by=read_bytes)
+                self._metrics.compaction_written_bytes.inc(by=len(snapshot.data))
                 self._results.append(partial(self._compacted, document_id, snapshot))
 
         _failed(compact, self._metrics, "compact")

@@ -118,16 +118,16 @@ class Claims:
 
     Args:
         name: The claim's.
-        count: Called with (event, label).
+        failed: Called with a short fixed text, for metrics, when a claim can't be used.
     """
 
     def __init__(
         self,
         name: str,
-        count: Callable[[str, str], None],
+        failed: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name, self._count = name, count
+        self._name, self._failed = name, failed
         self._may_warn = Seldom(60.0, clock)
         self._known: OrderedDict[str, Claim] = OrderedDict()
 
@@ -152,7 +152,7 @@ class Claims:
         try:
             return Claim.parse(claims.get(self._name))
         except BadClaim as error:
-            self._count("access_claim_refused", "bad" if self._name in claims else "missing")
+            self._failed("bad" if self._name in claims else "missing")
             if self._may_warn():
                 log.warning(
                     "a token does not say what it may; access is refused",

@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from amsync.gateway.access.callables import (
     MAX_AT_ONCE,
@@ -79,7 +80,9 @@ class AccessPolicy:
         self._share = grant_of(share) if isinstance(share, Share) else UNLIMITED
         self._claims: Claims | None = None
         if access.claim is not None:
-            self._claims = Claims(access.claim, metrics.count, clock)
+            self._claims = Claims(
+                access.claim, partial(metrics.access_failures.inc, "claim"), clock
+            )
         self._sources: list[Source] = []
         if not isinstance(share, Share):
             self._sources.append(ShareSource(share, timeout_seconds))
@@ -104,6 +107,7 @@ class AccessPolicy:
         grant = self._known(caller, document_id)
         if grant is None or grant.expires_at <= self._clock():
             return None
+        self._decided("known", grant.access)
         return self._limited(caller, document_id, grant)
 
     async def ask(self, caller: Caller, document_ids: Sequence[DocumentId]) -> list[Grant]:
@@ -149,6 +153,9 @@ class AccessPolicy:
         kept = self._kept.get((caller.key, document_id))
         return None if kept is None else kept[0]
 
+    def _decided(self, source: str, access: Access) -> None:
+        self._metrics.access_decisions.inc(source, access.name.lower())
+
     def _limited(self, caller: Caller, document_id: DocumentId, grant: Grant) -> Grant:
         most = self.limit(caller, document_id)
         if grant.access <= most:
@@ -181,6 +188,7 @@ class AccessPolicy:
                 decision = await self._opinion(source, caller, document_id)
             except SourceFailed as failure:
                 return strictest((grant, self._after_failure(source, failure, last)))
+            self._decided(source.name, decision.access)
             grant = strictest((grant, self._granted(source, decision)))
         return grant
 
@@ -208,7 +216,8 @@ class AccessPolicy:
         return Grant(decision.access, decision.announce, end, decision.create, renew_at)
 
     def _after_failure(self, source: Source, failure: SourceFailed, last: Grant | None) -> Grant:
-        self._metrics.count(f"{source.name}_refused", failure.label)
+        self._metrics.access_decisions.inc(source.name, "failed")
+        self._metrics.access_failures.inc(source.name, failure.label)
         if self._may_warn[source.name]():
             log.warning(
                 "who decides on access can't be asked; it counts as a no",

@@ -130,7 +130,7 @@ class OrderStream:
             self._check_at = None
             for order in self._standing.all():
                 if (order.id, isinstance(order, Lift)) not in self._latest:
-                    self._metrics.count("access_orders_written_again", "")
+                    self._metrics.count("access_orders_written_again")
                     self._pending.append(order)
             self._wake.set()
 

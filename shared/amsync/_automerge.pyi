@@ -94,6 +94,10 @@ class Outcome:
         taken out of the saved document first; a `sync` without `only_light` does that."""
 
     @property
+    def holds(self) -> int:
+        """Peers that from now on get nothing until they answer: see `window`."""
+
+    @property
     def peer_heads(self) -> list[tuple[int, list[bytes]]]:
         """Peers added with `track_heads` whose heads changed in this batch, with the new ones."""
 

@@ -4,24 +4,25 @@
 why not. The operator's page and the REST API will live here too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from amsync.metrics import Metrics
+from amsync.metrics import OPENMETRICS, Metrics
 
 
 class AdminServer:
     """Serves the port; `reasons` returns what speaks against readiness, empty if ready.
 
-    `refresh` brings the gauges up to date, before each scrape. `routes` are served beside these.
+    `refresh` brings the gauges up to date, before each scrape; it takes no longer than a scrape
+    may, and doesn't raise. `routes` are served beside these.
     """
 
     def __init__(
         self,
         metrics: Metrics,
         reasons: Callable[[], list[str]],
-        refresh: Callable[[], None],
+        refresh: Callable[[], Awaitable[None]],
         routes: Sequence[web.RouteDef] = (),
     ) -> None:
         self._metrics, self._reasons, self._refresh = metrics, reasons, refresh
@@ -63,7 +64,7 @@ class AdminServer:
             {"status": status, "reasons": reasons}, status=503 if reasons else 200
         )
 
-    async def _get_metrics(self, _request: web.Request) -> web.Response:
-        self._refresh()
-        body, content_type = self._metrics.exposition()
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        await self._refresh()
+        body, content_type = self._metrics.exposition(request.headers.get("Accept", OPENMETRICS))
         return web.Response(body=body, headers={"Content-Type": content_type})

@@ -1,181 +1,353 @@
-"""The Prometheus metrics of one process, in a registry of its own.
+"""The Prometheus metrics of one process, in a registry of its own; docs/metrics.md lists them.
 
 Labels are bounded: never a document, peer or user. Sans-IO code doesn't import this module; it
-reports events as (name, label), which `count` adds up.
+reports events as (name, label), which `count` adds up: those that an operator would plot or have
+an alert for have a metric of their own, the others are `events`.
 
-What is counted for every message is added up in plain numbers and read when somebody asks: the
-library's own counters take a lock and cost a microsecond each. They belong to the event loop;
-whatever other threads count uses the library's.
+A metric is exposed by the kinds of processes that have something to say in it; in the others it
+can be used all the same.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.registry import Collector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
+from prometheus_client.exposition import choose_encoder
+
+from amsync.tallies import Distribution, Labelled, Tally
+
+Kind = Literal["gateway", "worker", "embedded"]
+"""Of processes: of a cluster, or both parts in one."""
+
+ALL: tuple[Kind, ...] = get_args(Kind)
+GATEWAYS: tuple[Kind, ...] = ("gateway", "embedded")
+WORKERS: tuple[Kind, ...] = ("worker", "embedded")
+CLUSTER: tuple[Kind, ...] = ("gateway", "worker")
+LEASED: tuple[Kind, ...] = ("worker",)
 
 _LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_WORK_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+"""Of what is done in the background."""
 
-MAX_LABELS = 400
-"""Different values of a counter's labels; what comes after is counted as `other`. Events alone have
-some 150, as reasons of refused tokens are among them."""
-
-
-class _Labelled:
-    """A counter with one label, whose children are looked up in a dict of ours."""
-
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self._children: dict[tuple[str, ...], Counter] = {}
-
-    def inc(self, *labels: str, by: float = 1) -> None:
-        """Count; the labels are in the order in which they were declared."""
-        child = self._children.get(labels)
-        if child is None:
-            if len(self._children) >= MAX_LABELS:
-                labels = ("other",) * len(labels)
-            child = self._counter.labels(*labels)
-            self._children[labels] = child
-        child.inc(by)
+OPENMETRICS = "application/openmetrics-text"
 
 
-class _Tally(Collector):
-    """A counter for what happens with every message; to be used on the loop only.
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A metric as it was declared.
 
-    `add` is the fast way for callers who keep the cell that `cell` gave them.
+    Attributes:
+        name: As Prometheus shows it; that of a histogram without `_bucket`, `_sum` or `_count`.
+        kinds: Of the processes that expose it.
     """
 
-    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
-        self._name, self._text, self._labels = name, text, labels
-        self._cells: dict[tuple[str, ...], list[float]] = {}
-
-    def inc(self, *labels: str, by: float = 1) -> None:
-        """Count; the labels are in the order in which they were declared."""
-        self.cell(*labels)[0] += by
-
-    def cell(self, *labels: str) -> list[float]:
-        """The one number, in a list, that is counted for these labels; add to it."""
-        cell = self._cells.get(labels)
-        if cell is None:
-            if len(self._cells) >= MAX_LABELS:
-                labels = ("other",) * len(labels)
-            cell = self._cells.setdefault(labels, [0.0])
-        return cell
-
-    def collect(self) -> Iterable[Metric]:
-        """prometheus_client: what there is now."""
-        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
-        if not self._labels:
-            self.cell()
-        for labels, (value,) in list(self._cells.items()):
-            family.add_metric(labels, value)
-        yield family
-
-
-class _Distribution(Collector):
-    """A histogram for what happens with every step; to be used on the loop only."""
-
-    def __init__(self, name: str, text: str, buckets: Sequence[float]) -> None:
-        self._name, self._text, self._bounds = name, text, tuple(buckets)
-        self._counts = [0] * (len(buckets) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def collect(self) -> Iterable[Metric]:
-        """prometheus_client: what there is now."""
-        buckets, total = [], 0
-        for bound, count in zip(
-            [*map(str, map(float, self._bounds)), "+Inf"], self._counts, strict=True
-        ):
-            total += count
-            buckets.append((bound, float(total)))
-        family = HistogramMetricFamily(self._name, self._text)
-        family.add_metric([], buckets, self._sum)
-        yield family
+    name: str
+    type: Literal["counter", "gauge", "histogram", "info"]
+    labels: tuple[str, ...]
+    kinds: tuple[Kind, ...]
 
 
 class Metrics:
-    """Everything that a gateway, a worker or the embedded server exposes."""
+    """Everything that a process exposes.
 
-    def __init__(self) -> None:
+    Args:
+        kind: Of the process; None: everything that there is.
+
+    Attributes:
+        declared: What there is in processes of any kind, but for the library's `process_*`.
+    """
+
+    def __init__(self, kind: Kind | None = None) -> None:
         self.registry = CollectorRegistry()
-        registry = self.registry
-
-        def counter(name: str, text: str, *labels: str) -> _Labelled:
-            return _Labelled(Counter(f"amsync_{name}", text, labels, registry=registry))
-
-        def tally(name: str, text: str, *labels: str) -> _Tally:
-            made = _Tally(f"amsync_{name}", text, labels)
-            registry.register(made)
-            return made
-
-        def distribution(name: str, text: str) -> _Distribution:
-            made = _Distribution(f"amsync_{name}", text, _LATENCY_BUCKETS)
-            registry.register(made)
-            return made
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"amsync_{name}", text, registry=registry)
-
-        def histogram(name: str, text: str) -> Histogram:
-            return Histogram(f"amsync_{name}", text, buckets=_LATENCY_BUCKETS, registry=registry)
-
-        self.build = Info("amsync_build", "Versions of what runs.", registry=registry)
-        self.connections = gauge("connections", "Open sockets that have joined.")
-        self.handshakes = counter("handshakes", "WebSocket handshakes by result.", "result")
-        self.messages = tally(
-            "messages", "Protocol messages by type and direction.", "type", "direction"
+        self.declared: list[Declared] = []
+        self._kind = kind
+        self._own_events: dict[str, tuple[Labelled, bool]] = {}
+        ProcessCollector(registry=self.registry)
+        version = ("version", "automerge")
+        self.build = Info(
+            "amsync_build", "Versions of what runs.", registry=self._place("build", "info", version)
         )
-        self.message_bytes = tally(
-            "message_bytes", "Bytes of frames by type and direction.", "type", "direction"
+        self.loop_lag_seconds = self._distribution(
+            "loop_lag_seconds", "How late the event loop's one-second ticks were."
         )
-        self.refusals = counter("refusals", "Input refused, by reason.", "reason")
-        self.closes = counter("closes", "Sockets closed, by reason.", "reason")
-        self.events = counter("events", "Rare events inside, by name and label.", "event", "label")
-        self.documents_open = gauge("documents_open", "Documents in memory.")
-        self.document_bytes = gauge("document_bytes", "Estimated bytes of documents in memory.")
-        self.commit_seconds = distribution(
-            "commit_seconds", "Time from a batch's submission until it is on disk."
+        self.events = self._counter(
+            "events", "Rare events inside, by name and label.", "event", "label"
         )
-        self.fsync_seconds = histogram("fsync_seconds", "Time of one WAL write with its fsync.")
-        self.committed_bytes = tally("committed_bytes", "Bytes of chunks written to the WAL.")
-        self.edit_to_peer_seconds = distribution(
-            "edit_to_peer_seconds", "Time from a change's arrival to its way out to other peers."
+        self.internal_errors = self._event(
+            "internal_errors", "Defects of ours that were caught, by place.", "where"
         )
-        self.load_seconds = histogram("load_seconds", "Time to read a document from the volume.")
-        self.checkpoint_seconds = histogram("checkpoint_seconds", "Time of one checkpoint.")
-        self.storage_errors = counter("storage_errors", "Failed storage operations.", "operation")
-        self.volume_writable = gauge(
-            "volume_writable", "1 while what clients write can be saved, 0 after a failed commit."
+        self.gaps = self._event(
+            "gaps", "Entries of the bus found missing, by direction.", "direction"
+        )
+        self.bad_entries = self._event(
+            "bad_entries", "Entries of the bus that could not be read, by stream.", "stream"
+        )
+        self.appends_repeated = self._event(
+            "appends_repeated", "Appends to the bus made again, by direction.", "direction"
+        )
+        self.stream_bytes = self._gauge(
+            "stream_bytes", "Bytes that the bus holds in streams which this process reads."
+        )
+        self.inbox_bytes = self._gauge("inbox_bytes", "Bytes read from the bus and not taken.")
+        self._declare_gateway()
+        self._declare_access()
+        self._declare_worker()
+        self._declare_volume()
+        self._declare_cluster()
+
+    def _declare_gateway(self) -> None:
+        of = GATEWAYS
+        self.connections = self._gauge("connections", "Open sockets that have joined.", of)
+        self.connections_paused = self._gauge(
+            "connections_paused", "Sockets that are not read, as their input must wait.", of
+        )
+        self.handshakes = self._counter(
+            "handshakes", "WebSocket handshakes by result.", "result", of=of
+        )
+        both = ("type", "direction")
+        self.messages = self._tally(
+            "messages", "Protocol messages by type and direction.", both, of
+        )
+        self.message_bytes = self._tally(
+            "message_bytes", "Bytes of frames by type and direction.", both, of
+        )
+        self._event("messages_unsent", "Messages not put on slow or closing sockets.", "type", of)
+        self.refusals = self._counter("refusals", "Input refused, by reason.", "reason", of=of)
+        self.closes = self._counter("closes", "Sockets closed, by reason.", "reason", of=of)
+        self.edit_to_peer_seconds = self._distribution(
+            "edit_to_peer_seconds",
+            "Time from a change's arrival to its way out to other peers.",
+            of,
+        )
+        self.inbound_queue_bytes = self._gauge(
+            "inbound_queue_bytes", "Input of clients that workers have not dealt with.", of
+        )
+        self.outbound_queue_bytes = self._gauge(
+            "outbound_queue_bytes", "Output for clients that the network has not taken.", of
+        )
+        self._event(
+            "hand_overs", "Shards whose clients were handed over (synced afresh).", "reason", of
+        )
+        self.tls_reloads = self._counter(
+            "tls_reloads", "Changed certificate files, by result.", "result", of=of
+        )
+        self.tls_expires = self._gauge(
+            "tls_certificate_expires_timestamp_seconds",
+            "When the certificate in use ends; 0 without one.",
+            of,
+        )
+
+    def _declare_access(self) -> None:
+        of = GATEWAYS
+        self._event("auth_accepted", "Tokens accepted, by algorithm.", "algorithm", of)
+        self._event("auth_refused", "Tokens refused, by reason.", "reason", of)
+        self._event("auth_key_fetches", "Fetches of issuers' keys, by result.", "result", of)
+        self.access_decisions = self._tally(
+            "access_decisions",
+            "Decisions on a client and a document, by who was asked and the result.",
+            ("source", "result"),
+            of,
+        )
+        self.access_failures = self._counter(
+            "access_failures",
+            "Decisions that could not be had, by who was asked and the reason.",
+            "source",
+            "reason",
+            of=of,
+        )
+        self._event("access_orders", "Orders of operators that were applied.", "order", of)
+
+    def _declare_worker(self) -> None:
+        of = WORKERS
+        self.shards_owned = self._gauge("shards_owned", "Shards that this process owns.", of)
+        self.documents_open = self._gauge("documents_open", "Documents in memory.", of)
+        self.document_bytes = self._gauge(
+            "document_bytes", "Estimated bytes of documents in memory.", of
+        )
+        self._event("documents_created", "Documents made for peers who asked.", "", of)
+        self._event("documents_lost", "Documents of which nothing could be read.", "", of)
+        self.lag_entries = self._gauge(
+            "lag_entries", "Entries taken from the bus and not finished.", of
+        )
+        self.lag_seconds = self._gauge(
+            "lag_seconds", "Age of the oldest entry that was read and not finished.", of
+        )
+        self.jobs_waiting = self._gauge(
+            "jobs_waiting", "Loads, jobs and deletions that wait for a thread.", of
+        )
+        self.oldest_unsaved_change_seconds = self._gauge(
+            "oldest_unsaved_change_seconds",
+            "For so long something that clients wrote has waited to be saved.",
+            of,
+        )
+        self.edit_to_disk_seconds = self._distribution(
+            "edit_to_disk_seconds", "Time from a change's arrival until it is on disk.", of
+        )
+        self._event("changes_refused", "Messages whose changes were not taken.", "reason", of)
+        self._event("engine_faults", "Sync messages that the engine refused.", "reason", of)
+        self._event("engine_broken", "Failures inside the engine, by error.", "error", of)
+        self._event("loop_breaker_trips", "Sync loops that were broken.", "outcome", of)
+        self._event(
+            "unanswered_holds", "Times that a peer got nothing more until it answers.", "", of
+        )
+        self._event(
+            "outbound_dropped", "Entries for gateways whose streams stayed full.", "", LEASED
+        )
+        self.load_seconds = self._histogram(
+            "load_seconds", "Time to read a document from the volume.", of
+        )
+
+    def _declare_volume(self) -> None:
+        of = WORKERS
+        self.commit_seconds = self._distribution(
+            "commit_seconds", "Time from a batch's submission until it is on disk.", of
+        )
+        self.fsync_seconds = self._histogram(
+            "fsync_seconds", "Time of one WAL write with its fsync.", of
+        )
+        self.committed_bytes = self._tally(
+            "committed_bytes", "Bytes of chunks written to the WAL.", (), of
+        )
+        self.commit_queue_bytes = self._gauge(
+            "commit_queue_bytes", "Bytes of chunks that wait for the disk.", of
+        )
+        self.wal_bytes = self._gauge("wal_bytes", "Bytes that are in the WAL only, roughly.", of)
+        self.checkpoint_seconds = self._histogram(
+            "checkpoint_seconds", "Time of one checkpoint.", of, _WORK_BUCKETS
+        )
+        self.compaction_seconds = self._histogram(
+            "compaction_seconds", "Time to compact one document.", of, _WORK_BUCKETS
+        )
+        self.compaction_read_bytes = self._counter(
+            "compaction_read_bytes", "Bytes of the files that were compacted.", of=of
+        )
+        self.compaction_written_bytes = self._counter(
+            "compaction_written_bytes", "Bytes of the snapshots that replace them.", of=of
+        )
+        self.storage_errors = self._counter(
+            "storage_errors", "Failed storage operations.", "operation", of=of
+        )
+        self.volume_writable = self._gauge(
+            "volume_writable",
+            "1 while what clients write can be saved, 0 after a failed commit.",
+            of,
         )
         self.volume_writable.set(1)
-        self.quarantined = gauge("quarantined_files", "Files in quarantine.")
-        self.findings = gauge(
-            "volume_findings", "What was found wrong on the volume since the start; see the log."
+        self.quarantined = self._gauge("quarantined_files", "Files in quarantine.", of)
+        self.findings = self._gauge(
+            "volume_findings",
+            "What was found wrong on the volume since the start; see the log.",
+            of,
         )
-        self.bus_bytes = gauge("bus_bytes", "Bytes held in the streams of the memory bus.")
-        self.shards_owned = gauge("shards_owned", "Shards that this worker owns.")
-        self.take_over_seconds = histogram(
-            "take_over_seconds", "Time from a lease until its shards are read from the bus."
+        self.volume_size_bytes = self._gauge("volume_size_bytes", "Size of the file system.", of)
+        self.volume_free_bytes = self._gauge(
+            "volume_free_bytes", "Bytes of the file system that we may still use.", of
         )
-        self.tls_reloads = counter("tls_reloads", "Changed certificate files, by result.", "result")
-        self.tls_expires = gauge(
-            "tls_certificate_expires_timestamp_seconds", "When the certificate in use ends."
+        self.volume_inodes = self._gauge(
+            "volume_inodes", "Inodes of the file system; 0 where it has no such bound.", of
         )
-        self.bus_connected = gauge("bus_connected", "1 while the bus can be reached.")
-        self.loop_lag_seconds = gauge("loop_lag_seconds", "How late the last one-second tick was.")
+        self.volume_free_inodes = self._gauge(
+            "volume_free_inodes", "Inodes that we may still use.", of
+        )
 
-    def count(self, event: str, label: str) -> None:
-        """Count a rare event that sans-IO code reported."""
-        self.events.inc(event, label)
+    def _declare_cluster(self) -> None:
+        self.take_over_seconds = self._histogram(
+            "take_over_seconds",
+            "Time from a lease until its shards are read from the bus.",
+            LEASED,
+        )
+        self.lease_renewals = self._counter(
+            "lease_renewals", "Renewals of shards' leases, by result.", "result", of=LEASED
+        )
+        self._event(
+            "leases_overdue", "Steps that waited to know whether a lease is ours.", "", LEASED
+        )
+        self._event("gateways_forgotten", "Gateways that are gone.", "", LEASED)
+        self._event("bus_emptied", "Times that Redis had lost everything.", "", LEASED)
+        self.bus_connected = self._gauge(
+            "bus_connected", "1 while the bus can be reached.", CLUSTER
+        )
+        self.bus_reconnects = self._counter(
+            "bus_reconnects", "Connections to Redis that were lost and are back.", of=CLUSTER
+        )
+        self.redis_memory_used_bytes = self._gauge(
+            "redis_memory_used_bytes", "Memory that Redis uses; NaN where it doesn't say.", CLUSTER
+        )
+        self.redis_memory_max_bytes = self._gauge(
+            "redis_memory_max_bytes", "Redis's maxmemory; 0 without one.", CLUSTER
+        )
+        self.redis_keeps_entries = self._gauge(
+            "redis_keeps_entries", "1 if Redis's eviction policy is noeviction, else 0.", CLUSTER
+        )
 
-    def exposition(self) -> tuple[bytes, str]:
-        """The text of /metrics and its content type."""
-        body: bytes = generate_latest(self.registry)  # type: ignore[no-untyped-call]
-        return body, CONTENT_TYPE_LATEST
+    # -- declaring
+
+    def _place(
+        self, name: str, type_: str, labels: Collection[str] = (), of: tuple[Kind, ...] = ALL
+    ) -> CollectorRegistry | None:
+        """Note a metric; returns where it is registered."""
+        suffix = {"counter": "_total", "info": "_info"}.get(type_, "")
+        self.declared.append(Declared(f"amsync_{name}{suffix}", type_, tuple(labels), of))  # type: ignore[arg-type]
+        return self.registry if self._kind is None or self._kind in of else None
+
+    def _counter(self, name: str, text: str, *labels: str, of: tuple[Kind, ...] = ALL) -> Labelled:
+        registry = self._place(name, "counter", labels, of)
+        return Labelled(Counter(f"amsync_{name}", text, labels, registry=registry))
+
+    def _event(self, name: str, text: str, label: str = "", of: tuple[Kind, ...] = ALL) -> Labelled:
+        """A counter for what `count` is told by this name."""
+        made = self._counter(name, text, *([label] if label else []), of=of)
+        self._own_events[name] = (made, bool(label))
+        return made
+
+    def _tally(
+        self, name: str, text: str, labels: Collection[str], of: tuple[Kind, ...] = ALL
+    ) -> Tally:
+        made = Tally(f"amsync_{name}", text, tuple(labels))
+        if (registry := self._place(name, "counter", labels, of)) is not None:
+            registry.register(made)
+        return made
+
+    def _gauge(self, name: str, text: str, of: tuple[Kind, ...] = ALL) -> Gauge:
+        return Gauge(f"amsync_{name}", text, registry=self._place(name, "gauge", (), of))
+
+    def _distribution(self, name: str, text: str, of: tuple[Kind, ...] = ALL) -> Distribution:
+        made = Distribution(f"amsync_{name}", text, _LATENCY_BUCKETS)
+        if (registry := self._place(name, "histogram", (), of)) is not None:
+            registry.register(made)
+        return made
+
+    def _histogram(
+        self,
+        name: str,
+        text: str,
+        of: tuple[Kind, ...] = ALL,
+        buckets: tuple[float, ...] = _LATENCY_BUCKETS,
+    ) -> Histogram:
+        registry = self._place(name, "histogram", (), of)
+        return Histogram(f"amsync_{name}", text, buckets=buckets, registry=registry)
+
+    # -- using
+
+    def count(self, event: str, label: str = "") -> None:
+        """Count an event, as sans-IO code reports it."""
+        own = self._own_events.get(event)
+        if own is None:
+            self.events.inc(event, label)
+            return
+        counter, has_label = own
+        counter.inc(*([label] if has_label else []))
+
+    def exposition(self, accept: str = OPENMETRICS) -> tuple[bytes, str]:
+        """The text of /metrics and its content type, in the best format that `accept` allows."""
+        encode, content_type = choose_encoder(accept)
+        body: bytes = encode(self.registry)
+        return body, content_type

@@ -24,6 +24,7 @@ from amsync.errors import (
 )
 from amsync.front import Front
 from amsync.gateway.gateway import Gateway
+from amsync.gauges import StoreGauges, refresh_streams
 from amsync.ids import DocumentId, generate_document_id, parse_document_id
 from amsync.metrics import Metrics
 from amsync.options import NodeOptions
@@ -65,7 +66,7 @@ class Node(Life):
         super().__init__()
         options.check()
         self.options = options
-        self.metrics = Metrics()
+        self.metrics = Metrics("embedded")
         self.metrics.build.info({"version": __version__, "automerge": AUTOMERGE_VERSION})
         self.port = self.admin_port = 0
         self.store: Store | None = None
@@ -75,6 +76,7 @@ class Node(Life):
         self._admin: AdminServer | None = None
         self._bus: MemoryBus | None = None
         self._front: Front | None = None
+        self._store_gauges: StoreGauges | None = None
 
     # -- life
 
@@ -86,6 +88,7 @@ class Node(Life):
         """
         self._front = Front(self.options, self.metrics)
         self.store = await self._open_store()
+        self._store_gauges = StoreGauges(self.store, self.metrics)
         try:
             volume = self.store.volume
             incarnation = uuid.uuid4().hex
@@ -156,6 +159,8 @@ class Node(Life):
         await self._end()
         if self._admin is not None:
             await self._admin.stop()
+        if self._store_gauges is not None:
+            self._store_gauges.close()
         if self._front is not None:
             await self._front.release()
         if self._bus is not None:
@@ -199,12 +204,15 @@ class Node(Life):
             reasons.append(f"storage: {self._worker.storage_trouble}")
         return reasons
 
-    def _refresh(self) -> None:
-        if self._bus is not None:
-            self.metrics.bus_bytes.set(self._bus.streams.bytes_held())
-        if self.store is not None:
-            self.metrics.quarantined.set(self.store.quarantined_count)
-            self.metrics.findings.set(self.store.volume.findings.count)
+    async def _refresh(self) -> None:
+        if self._bus is None or self._worker is None or self._gateway is None:
+            return
+        self._gateway.refresh_metrics()
+        self._worker.refresh_metrics()
+        streams = [*self._worker.streams, self._gateway.stream]
+        await refresh_streams(self._bus, self.metrics, streams)
+        if self._store_gauges is not None:
+            await self._store_gauges.refresh()
 
     # -- documents
 

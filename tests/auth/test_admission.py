@@ -102,7 +102,7 @@ class TestPlaces:
         with door.come(issuer.token()) as client:
             assert client.join()["type"] == "peer"
         assert door.count("handshakes_total", result="accepted") == 1
-        assert door.count("events_total", event="auth_accepted", label="RS256") == 1
+        assert door.count("auth_accepted_total", algorithm="RS256") == 1
 
     def test_token_in_a_subprotocol_lets_in_and_is_not_sent_back(
         self, door: Door, issuer: IssuerServer
@@ -184,7 +184,7 @@ class TestRefusals:
         assert answer.status == 429
         assert int(answer.headers["Retry-After"]) > 0
         assert door.count("handshakes_total", result="too_many_failures") == 1
-        assert door.count("events_total", event="auth_accepted", label="RS256") == 0
+        assert door.count("auth_accepted_total", algorithm="RS256") == 0
 
     def test_client_that_comes_back_is_logged_once(
         self, door: Door, caplog: pytest.LogCaptureFixture

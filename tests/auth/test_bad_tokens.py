@@ -17,7 +17,7 @@ def test_bad_token_is_refused_with_its_status_and_counter(
 ) -> None:
     async def scenario(trial: Trial) -> None:
         assert await trial.refused(bad.make(issuer)) == (bad.status, bad.reason)
-        counts = {key: n for key, n in trial.counts.items() if key[0] != "auth_keys_fetched"}
+        counts = {key: n for key, n in trial.counts.items() if key[0] != "auth_key_fetches"}
         assert counts == {("auth_refused", bad.reason): 1}
 
     trying(auth_of(issuer), scenario)
@@ -30,7 +30,7 @@ def test_bad_token_is_refused_by_the_fast_path_or_left_to_the_other(
     issuer: IssuerServer, bad: BadToken
 ) -> None:
     async def scenario(trial: Trial) -> None:
-        await trial.until("auth_keys_fetched", "ok")
+        await trial.until("auth_key_fetches", "ok")
         token = bad.make(issuer)
         if bad.reason == "key_unknown":
             # The first fetch was too short a time ago for another one.
@@ -95,7 +95,7 @@ def test_refusal_never_holds_the_token(issuer: IssuerServer) -> None:
 
 def test_token_is_taken_until_the_leeway_after_its_end(issuer: IssuerServer) -> None:
     async def scenario(trial: Trial) -> None:
-        await trial.until("auth_keys_fetched", "ok")
+        await trial.until("auth_key_fetches", "ok")
         for now, is_taken in ((999.0, True), (1029.9, True), (1030.0, False), (99.0, False)):
             clock.now = now
             token = issuer.token(iat=130, nbf=130, exp=1000)
@@ -118,7 +118,7 @@ def test_mistake_of_ours_refuses_and_is_logged_without_the_token(
         raise ZeroDivisionError(token)
 
     async def scenario(trial: Trial) -> None:
-        await trial.until("auth_keys_fetched", "ok")
+        await trial.until("auth_key_fetches", "ok")
         for _ in range(3):
             assert await trial.refused(token) == (401, "internal")
             assert trial.refused_now(token) == (401, "internal")

@@ -124,7 +124,7 @@ def test_all_keys_withdrawn_leaves_none(
         issuer.published = []
         trial.monotonic.now += 3600
         trial.authenticator.verify_now(issuer.token())
-        await trial.until("auth_keys_fetched", "ok", 2)
+        await trial.until("auth_key_fetches", "ok", 2)
         assert await trial.refused(issuer.token()) == UNKNOWN
 
     trying(config_of(issuer), scenario)
@@ -140,7 +140,7 @@ def test_keys_are_fetched_again_before_their_time_is_over(issuer: IssuerServer) 
         for seconds, count in ((700, 1), (820, 2)):
             trial.monotonic.now = 1000.0 + seconds
             assert trial.authenticator.verify_now(issuer.token()) is not None
-            await trial.until("auth_keys_fetched", "ok", count)
+            await trial.until("auth_key_fetches", "ok", count)
 
     trying(config_of(issuer), scenario)
     assert issuer.asked[KEYS] == 2
@@ -156,7 +156,7 @@ def test_known_keys_are_used_while_the_issuer_is_down_and_not_for_ever(
         issuer.stop()
         trial.monotonic.now += 1000 + 7199
         assert trial.authenticator.verify_now(issuer.token()) is not None
-        await trial.until("auth_keys_failed", "connection")
+        await trial.until("auth_key_fetches", "connection")
         trial.monotonic.now += 2
         assert await trial.refused(issuer.token()) == UNAVAILABLE
         issuer.start()
@@ -238,7 +238,7 @@ def test_bad_answer_is_a_failure_and_the_known_keys_stay(
         issuer.answers = {path: answer}
         trial.monotonic.now += 31
         assert await trial.refused(SigningKey("new", "ES256").sign(issuer.claims())) == UNKNOWN
-        assert trial.counts["auth_keys_failed", label] == 1
+        assert trial.counts["auth_key_fetches", label] == 1
         assert trial.authenticator.verify_now(issuer.token()) is not None
 
     trying(config_of(issuer), scenario)
@@ -265,7 +265,7 @@ def test_discovery_document_of_somebody_else_is_not_used(issuer: IssuerServer, c
 
     async def scenario(trial: Trial) -> None:
         assert await trial.refused(issuer.token()) == UNAVAILABLE
-        assert trial.counts["auth_keys_failed", label] == 1
+        assert trial.counts["auth_key_fetches", label] == 1
 
     trying(config_of(issuer), scenario)
     assert issuer.asked[KEYS] == 0
@@ -277,7 +277,7 @@ def test_certificate_that_is_not_trusted_is_a_failure(issuer: IssuerServer, tmp_
 
     async def scenario(trial: Trial) -> None:
         assert await trial.refused(issuer.token()) == UNAVAILABLE
-        assert trial.counts["auth_keys_failed", "tls"] == 1
+        assert trial.counts["auth_key_fetches", "tls"] == 1
 
     trying(config, scenario)
 
@@ -307,7 +307,7 @@ def test_issuer_that_never_answers_is_a_failure(
 
     async def scenario(trial: Trial) -> None:
         assert await trial.refused(issuer.token()) == UNAVAILABLE
-        assert trial.counts["auth_keys_failed", "timeout"] == 1
+        assert trial.counts["auth_key_fetches", "timeout"] == 1
 
     try:
         trying(config_of(issuer), scenario)

@@ -327,7 +327,7 @@ def test_client_that_goes_away_cancels_its_verification(issuer: IssuerServer) ->
         return True
 
     async def scenario(trial: Trial) -> None:
-        await trial.until("auth_keys_fetched", "ok")
+        await trial.until("auth_key_fetches", "ok")
         waiting = asyncio.create_task(trial.verify(issuer.token()))
         await asyncio.sleep(0.01)
         waiting.cancel()

@@ -20,8 +20,12 @@ from .running import Serving, invoke
 @contextlib.contextmanager
 def admin_port(*reasons: str) -> Iterator[int]:
     """The admin port of a process that is not ready for these reasons, or ready."""
+
+    async def refresh() -> None:
+        pass
+
     loop = asyncio.new_event_loop()
-    server = AdminServer(Metrics(), lambda: list(reasons), lambda: None)
+    server = AdminServer(Metrics(), lambda: list(reasons), refresh)
     port = loop.run_until_complete(server.start("127.0.0.1", 0))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -96,8 +96,9 @@ class Process(Program):
         return {name: float(value) for name, value in rows}
 
     def event_count(self, event: str) -> float:
-        start = f'amsync_events_total{{event="{event}"'
-        return sum(value for name, value in self.samples().items() if name.startswith(start))
+        """What was counted of an event, whatever its label."""
+        starts = (f'amsync_events_total{{event="{event}"', f"amsync_{event}_total")
+        return sum(value for name, value in self.samples().items() if name.startswith(starts))
 
     def close(self) -> None:
         super().close()

@@ -32,8 +32,8 @@ class Clock:
 
 
 def refused(metrics: Metrics, label: str) -> float:
-    labels = {"event": "share_refused", "label": label}
-    return metrics.registry.get_sample_value("amsync_events_total", labels) or 0.0
+    labels = {"source": "share", "reason": label}
+    return metrics.registry.get_sample_value("amsync_access_failures_total", labels) or 0.0
 
 
 def run(

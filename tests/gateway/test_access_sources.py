@@ -87,9 +87,9 @@ class Asked:
         (grant,) = await self.policy.ask(who, [document_id])
         return grant
 
-    def count(self, event: str, label: str) -> float:
-        labels = {"event": event, "label": label}
-        return self.metrics.registry.get_sample_value("amsync_events_total", labels) or 0.0
+    def failures(self, source: str, reason: str) -> float:
+        labels = {"source": source, "reason": reason}
+        return self.metrics.registry.get_sample_value("amsync_access_failures_total", labels) or 0.0
 
     async def __aenter__(self) -> "Asked":
         return self
@@ -200,8 +200,8 @@ def test_refused_claims_are_counted_once_for_a_token(caplog: pytest.LogCaptureFi
                 for _ in range(3):
                     asked.policy.decide(somebody(subject=subject), DOCUMENT)
             asked.policy.decide(somebody({"amsync": 7}), DOCUMENT)
-            assert asked.count("access_claim_refused", "missing") == 2
-            assert asked.count("access_claim_refused", "bad") == 1
+            assert asked.failures("claim", "missing") == 2
+            assert asked.failures("claim", "bad") == 1
 
     asyncio.run(main())
     assert len(caplog.records) == 1
@@ -274,7 +274,7 @@ def test_other_answers_of_the_callable_refuse(answer: Any) -> None:
     async def main() -> None:
         async with Asked(AccessConfig(check=lambda _who, _id: answer)) as asked:
             assert (await asked.ask(somebody())).access is Access.NONE
-            assert asked.count("access_check_refused", "bad_answer") == 1
+            assert asked.failures("access_check", "bad_answer") == 1
 
     asyncio.run(main())
 
@@ -391,7 +391,7 @@ def test_what_is_no_answer_of_the_webhook_refuses_and_is_counted(answer: Any, la
             hook.answer = answer
             async with Asked(AccessConfig(webhook=Webhook(hook.url))) as asked:
                 assert (await asked.ask(somebody())).access is Access.NONE
-                assert asked.count("access_webhook_refused", label) == 1
+                assert asked.failures("access_webhook", label) == 1
 
     asyncio.run(main())
 
@@ -408,7 +408,7 @@ def test_webhook_that_does_not_answer_in_time_refuses() -> None:
             hook.answer = wait
             async with Asked(AccessConfig(webhook=Webhook(hook.url, timeout_seconds=0.05))) as a:
                 assert (await a.ask(somebody())).access is Access.NONE
-                assert a.count("access_webhook_refused", "time-out") == 1
+                assert a.failures("access_webhook", "time-out") == 1
             released.set()
 
     asyncio.run(main())
@@ -422,12 +422,12 @@ def test_webhook_that_is_down_refuses_and_is_asked_again_soon() -> None:
         async with Asked(AccessConfig(webhook=Webhook(hook.url))) as asked:
             grant = await asked.ask(somebody())
             assert (grant.access, grant.expires_at) == (Access.NONE, 105.0)
-            assert asked.count("access_webhook_refused", "connection") == 1
+            assert asked.failures("access_webhook", "connection") == 1
             await asked.ask(somebody())
-            assert asked.count("access_webhook_refused", "connection") == 1
+            assert asked.failures("access_webhook", "connection") == 1
             asked.clock.now = 105.0
             await asked.ask(somebody())
-            assert asked.count("access_webhook_refused", "connection") == 2
+            assert asked.failures("access_webhook", "connection") == 2
 
     asyncio.run(main())
 

@@ -1,4 +1,4 @@
-"""tools/get-*.sh: find a Redis and a Chromium, or say in one line what to install.
+"""tools/get-*.sh: find Redis, Chromium, promtool, or say in one line what to install.
 
 They never fail silently.
 """
@@ -11,8 +11,9 @@ import pytest
 from support.program import run_to_end
 
 TOOLS = Path(__file__).parents[2] / "tools"
-REDIS, CHROMIUM = "get-redis.sh", "get-chromium.sh"
-NEEDED = ("dirname", "mktemp", "rm", "mkdir", "id", "chmod", "ln", "sed")
+REDIS, CHROMIUM, PROMTOOL = "get-redis.sh", "get-chromium.sh", "get-promtool.sh"
+SHARED = "debian.sh"
+NEEDED = ("dirname", "mktemp", "rm", "mkdir", "mv", "id", "chmod", "ln", "sed")
 
 
 class Machine:
@@ -25,6 +26,7 @@ class Machine:
         self.script.parent.mkdir()
         self.programs.mkdir()
         shutil.copy(TOOLS / script, self.script)
+        shutil.copy(TOOLS / SHARED, self.script.parent)
         for name in NEEDED:
             found = shutil.which(name)
             assert found is not None
@@ -50,6 +52,11 @@ def machine(tmp_path: Path) -> Machine:
 @pytest.fixture
 def other(tmp_path: Path) -> Machine:
     return Machine(tmp_path, CHROMIUM)
+
+
+@pytest.fixture
+def third(tmp_path: Path) -> Machine:
+    return Machine(tmp_path, PROMTOOL)
 
 
 @pytest.mark.parametrize("name", ["redis-server", "valkey-server"])
@@ -142,3 +149,31 @@ def test_machine_where_no_browser_can_be_had_is_told_what_to_install(other: Mach
     assert status == 1
     assert len(complained) == 1
     assert "apt install chromium" in complained[0]
+
+
+def test_promtool_of_the_path_is_enough(third: Machine) -> None:
+    third.install("promtool", "exit 0")
+
+    assert third.run() == (0, [], [])
+    assert not (third.folder / ".build").exists()
+
+
+def test_promtool_is_all_that_is_kept_of_its_package(third: Machine) -> None:
+    third.install("apt-get", 'shift 2; for name in "$@"; do echo >"${name}_2.deb"; done')
+    third.install(
+        "dpkg",
+        'mkdir -p "$3/usr/bin"; echo >"$3/usr/bin/prometheus"\n'
+        'ln -sf /bin/sh "$3/usr/bin/promtool"',
+    )
+
+    assert third.run()[0] == 0
+    assert [each.name for each in (third.folder / ".build/promtool").iterdir()] == ["bin"]
+    assert third.run() == (0, [], [])
+
+
+def test_machine_where_no_promtool_can_be_had_is_told_what_to_install(third: Machine) -> None:
+    status, _, complained = third.run()
+
+    assert status == 1
+    assert len(complained) == 1
+    assert "apt install prometheus" in complained[0]

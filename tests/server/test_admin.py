@@ -95,7 +95,7 @@ def test_metrics_have_names_help_and_bounded_labels(start: StartServer) -> None:
     }.items():
         assert typed[name] == kind
     assert all(text.endswith(".") and len(text) > 10 for text in described.values())
-    assert all(name.startswith("amsync_") for name in described)
+    assert all(name.startswith(("amsync_", "process_")) for name in described)
     assert document_id not in body
     assert "secret-peer" not in body
 
@@ -225,7 +225,7 @@ def test_documents_in_memory_are_shown(start: StartServer) -> None:
         client.wait_loaded()
         eventually(lambda: samples(server)["amsync_documents_open"] == 1)
         eventually(lambda: samples(server)["amsync_document_bytes"] > 10_000)
-        assert "amsync_bus_bytes" in get(server, "/metrics")[2]
+        assert "amsync_stream_bytes" in get(server, "/metrics")[2]
 
 
 def test_scrape_while_clients_talk(start: StartServer) -> None:

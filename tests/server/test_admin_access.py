@@ -168,9 +168,9 @@ def test_writer_made_a_reader_for_a_while_loses_nothing(admin: Admin) -> None:
         one.wait_value(everything)
 
 
-def _count(server: Server, event: str) -> float:
+def _count(server: Server, name: str) -> float:
     text = server.aio.metrics.exposition()[0].decode()
-    start = f'amsync_events_total{{event="{event}"'
+    start = f"amsync_{name}_total"
     rows = [row for row in text.splitlines() if row.startswith(start)]
     return sum(float(row.rpartition(" ")[2]) for row in rows)
 

@@ -153,7 +153,7 @@ class CountingMetrics:
         )
         self._nothing = nothing
 
-    def count(self, event: str, label: str) -> None:
+    def count(self, event: str, label: str = "") -> None:
         self._oracle.count_event(event, label)
 
     def __getattr__(self, name: str) -> Any:

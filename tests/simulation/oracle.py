@@ -41,9 +41,10 @@ BAD_EVENTS = {
     "internal_errors",
     "items_of_old_epochs",
     "items_of_unknown_connections",
+    "loop_breaker_trips",
+    "messages_unsent",
     "silenced_messages",
     "unknown_items",
-    "unsent",
 }
 
 

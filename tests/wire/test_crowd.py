@@ -116,9 +116,8 @@ def test_crowd_harms_nobody_and_what_was_saved_is_there_after_a_restart(
                     witness.check()
             crowd.leave()
             witness.check()
-        events = {"event": "internal_errors"}
-        assert counted(server, "events", **events, label="document") == 0
-        assert counted(server, "events", **events, label="deliver") == 0
+        assert counted(server, "internal_errors", where="document") == 0
+        assert counted(server, "internal_errors", where="deliver") == 0
         before = {each: server.get_document(each) for each in server.list_documents()}
     assert len(before) > 1
 

@@ -106,7 +106,7 @@ def test_broadcasts_are_dropped_before_a_slow_reader_is_closed(serve: Serve) -> 
         slow.message(request(document_id, "slow"))
         assert slow.receive()[1]["type"] == "sync"
 
-        with increases(server, "events", event="unsent", label="ephemeral"):
+        with increases(server, "messages_unsent", type="ephemeral"):
             for count in range(1, 401):
                 data = {"data": b"x" * 50_000, "count": count, "sessionId": "s"}
                 loud.send(loud.message("ephemeral", document_id, **data))

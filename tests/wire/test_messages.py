@@ -383,7 +383,7 @@ def test_crasher_of_the_engine_is_refused_over_the_wire(server: Server, case: st
 
     with (
         RawSocket(server) as hostile,
-        increases(server, "events", event="engine_faults", label=reason),
+        increases(server, "engine_faults", reason=reason),
     ):
         hostile.message(message("sync", documentId=document_id, data=data))
         answer = hostile.receive()[1]

@@ -127,7 +127,7 @@ def test_access_that_is_regained_in_the_silence_counts_when_it_ends(
     net.tick(SILENCE_SECONDS)
     net.settle()
     assert len(net.stored[document_id]) == 2
-    assert ("engine_faults", "loop_reset") not in net.counts
+    assert ("loop_breaker_trips", "reset") not in net.counts
 
 
 def test_repeated_mischief_is_silenced_longer(net: Net, document_id: DocumentId) -> None:

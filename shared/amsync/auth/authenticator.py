@@ -62,7 +62,7 @@ class Authenticator:
 
     `start` before, `close` after; without `start` no keys are fetched. Events are told to
     `count(event, label)`: `auth_accepted` (the algorithm), `auth_refused` (the reason),
-    `auth_keys_fetched`, `auth_keys_failed` (why).
+    `auth_key_fetches` (ok, or why not).
     """
 
     def __init__(

@@ -124,7 +124,7 @@ class RemoteKeys:
     def _take(self, fetched: Fetched) -> None:
         self._keys, self.tenants = fetched.keys, fetched.tenants
         self._freshness.succeeded(self._clock(), fetched.max_age)
-        self._count("auth_keys_fetched", "ok")
+        self._count("auth_key_fetches", "ok")
         fields = {
             "issuer": self._name,
             "keys": len(fetched.keys),
@@ -138,7 +138,7 @@ class RemoteKeys:
 
     def _fail(self, label: str, detail: str) -> None:
         self._freshness.failed(self._clock())
-        self._count("auth_keys_failed", label)
+        self._count("auth_key_fetches", label)
         self._is_failing = True
         if self._may_warn():
             log.warning(

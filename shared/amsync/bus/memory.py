@@ -73,6 +73,16 @@ class MemoryReader:
         """There is something to take."""
         return bool(self._queue)
 
+    @property
+    def oldest(self) -> StreamEntry | None:
+        """What would be taken next."""
+        return self._queue[0] if self._queue else None
+
+    @property
+    def queued_bytes(self) -> int:
+        """What is there to take; adds it up."""
+        return sum(entry.size_bytes for entry in self._queue)
+
 
 class MemoryStreams:
     """All streams of one bus, without waiting."""
@@ -117,9 +127,10 @@ class MemoryStreams:
         if not stream.readers:
             del self._streams[name]
 
-    def bytes_held(self) -> int:
-        """Bytes in all streams, for metrics."""
-        return sum(stream.bytes for stream in self._streams.values())
+    def bytes_held(self, names: Sequence[str]) -> int:
+        """Bytes in these streams."""
+        found = (self._streams.get(name) for name in names)
+        return sum(stream.bytes for stream in found if stream is not None)
 
 
 class _WaitingReader(MemoryReader):
@@ -186,6 +197,15 @@ class MemoryBus:
         reader = _WaitingReader(self.streams, self)
         self._readers.append(reader)
         return reader
+
+    @property
+    def unread_bytes(self) -> int:
+        """What readers have got and their consumers have not taken."""
+        return sum(reader.queued_bytes for reader in self._readers)
+
+    async def held_bytes(self, streams: Sequence[str]) -> int:
+        """Bytes of the entries in these streams."""
+        return self.streams.bytes_held(streams)
 
     async def trim(self, stream: str, through: Position) -> None:
         """Forget entries up to and including a position."""

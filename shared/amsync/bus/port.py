@@ -82,6 +82,10 @@ class Reader(Protocol):
     def has_entries(self) -> bool:
         """There is something to take."""
 
+    @property
+    def oldest(self) -> StreamEntry | None:
+        """What would be taken next, if it is there; it stays."""
+
 
 class Bus(Protocol):
     """See the module's text for what holds."""
@@ -106,6 +110,13 @@ class Bus(Protocol):
 
     def reader(self) -> Reader:
         """Make a reader that follows nothing yet."""
+
+    @property
+    def unread_bytes(self) -> int:
+        """What readers have got and their consumers have not taken."""
+
+    async def held_bytes(self, streams: Sequence[str]) -> int:
+        """Bytes of the entries in these streams, all together. Raises BusError."""
 
     async def trim(self, stream: str, through: Position) -> None:
         """Forget the entries up to and including a position."""

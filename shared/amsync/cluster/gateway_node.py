@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 from aiohttp import web
@@ -112,7 +113,7 @@ class GatewayNode(ClusterMember):
         """We counted as dead, or Redis has lost everything: whatever is on the bus is void."""
         assert self._gateway is not None
         log.warning("the cluster has forgotten this gateway; it begins anew, with its clients")
-        self.metrics.count("begun_again", "")
+        self.metrics.count("begun_again")
         before, self.incarnation = self.incarnation, uuid.uuid4().hex
         self._gateway.begin_again(self.incarnation, forgets_epochs=is_emptied)
         self._has_beaten = False  # as this one: should Redis fail now, its first beat is to come
@@ -181,5 +182,10 @@ class GatewayNode(ClusterMember):
             reasons.append("not every shard has an owner")
         return reasons
 
-    def _refresh(self) -> None:
-        """Its gauges are up to date."""
+    def _streams(self) -> Sequence[str]:
+        return () if self._gateway is None else (self._gateway.stream,)
+
+    async def _refresh(self) -> None:
+        if self._gateway is not None:
+            self._gateway.refresh_metrics()
+        await super()._refresh()

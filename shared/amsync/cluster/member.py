@@ -7,11 +7,13 @@ import contextlib
 import logging
 import uuid
 from abc import abstractmethod
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from amsync.admin import AdminServer
-from amsync.bus.redis import Cluster, RedisBus
+from amsync.bus.redis import Cluster, Kind, RedisBus
+from amsync.gauges import refresh_redis, refresh_streams
 from amsync.metrics import Metrics
 from amsync.options import BusOptions
 from amsync.process import Life, url_of
@@ -30,11 +32,11 @@ class ClusterMember(Life):
         incarnation: Random, new for every start.
     """
 
-    def __init__(self, options: BusOptions, kind: str) -> None:
+    def __init__(self, options: BusOptions, kind: Kind) -> None:
         super().__init__()
         options.check()
         self._bus_options = options
-        self.metrics = Metrics()
+        self.metrics = Metrics(kind)
         self.metrics.build.info({"version": __version__, "automerge": AUTOMERGE_VERSION})
         self.incarnation = uuid.uuid4().hex
         self.bus = RedisBus(
@@ -43,6 +45,7 @@ class ClusterMember(Life):
         self.bus.on_change = self._bus_changed
         self.cluster = Cluster(self.bus.client, options.prefix)
         self.admin_port = 0
+        self._was_connected = self._is_away = False
         self._admin: AdminServer | None = None
 
     async def start(self) -> None:
@@ -85,12 +88,22 @@ class ClusterMember(Life):
     def reasons_not_ready(self) -> list[str]:
         """What speaks against readiness; empty if nothing."""
 
-    @abstractmethod
-    def _refresh(self) -> None:
+    async def _refresh(self) -> None:
         """Bring the gauges up to date."""
+        await refresh_streams(self.bus, self.metrics, self._streams())
+        await refresh_redis(self.bus, self.metrics)
+
+    @abstractmethod
+    def _streams(self) -> Sequence[str]:
+        """Those that this process reads."""
 
     def _bus_changed(self) -> None:
-        self.metrics.bus_connected.set(self.bus.is_connected)
+        is_connected = self.bus.is_connected
+        self.metrics.bus_connected.set(is_connected)
+        if is_connected and self._is_away:
+            self.metrics.bus_reconnects.inc()
+        self._was_connected |= is_connected
+        self._is_away = self._was_connected and not is_connected
 
     @abstractmethod
     def hurry(self) -> None:

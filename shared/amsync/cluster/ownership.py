@@ -119,7 +119,7 @@ class Ownership:
 
     async def find_lost(self, shards: Sequence[int]) -> Collection[int]:
         """See `Tenure`."""
-        self._metrics.count("leases_overdue", "")
+        self._metrics.count("leases_overdue")
         self._renew_soon()
         while (lost := self.lost(shards)) is None:
             self._renewed.clear()
@@ -324,7 +324,7 @@ class Ownership:
             log.info("gateways have left", extra={"gateways": sorted(dead - stale)})
         if dead:
             for _ in dead:
-                self._metrics.count("gateways_forgotten", "")
+                self._metrics.count("gateways_forgotten")
             self.worker.forget_gateways(dead)
 
     async def _renew(self, now: float) -> None:
@@ -334,14 +334,15 @@ class Ownership:
         try:
             kept = await self._leases.renew_all(epochs, self._me, TTL_SECONDS)
         except BusError:
+            self._metrics.lease_renewals.inc("failed", by=len(epochs))
             self._next_renewal = 0.0
             raise
         lost = [shard for shard, is_kept in zip(epochs, kept, strict=True) if not is_kept]
         for shard in epochs.keys() - lost:
             if self._book.epochs().get(shard) == epochs[shard]:
                 self._book.granted(shard, epochs[shard], asked_at)
-        for _ in lost:
-            self._metrics.count("leases_lost", "")
+        self._metrics.lease_renewals.inc("kept", by=len(epochs) - len(lost))
+        self._metrics.lease_renewals.inc("lost", by=len(lost))
         if lost:
             log.warning("shards were lost to others", extra={"shards": sorted(lost)})
         self._lose(lost)
@@ -366,7 +367,7 @@ class Ownership:
         epoch = (await record.publish(self._cluster, self._store.volume)).epoch
         await self._bus.look_for_epoch()
         log.warning("the bus lost everything; all shards are taken anew")
-        self._metrics.count("bus_emptied", "")
+        self._metrics.count("bus_emptied")
         self._epoch = epoch
         self._calm_until = now + CALM_SECONDS
         for shard, known in self._book.epochs().items():
@@ -445,7 +446,7 @@ class Ownership:
         if self._store.rescan_due():
             found = await asyncio.to_thread(self._store.rescan)
             for _ in found:
-                self._metrics.count("documents_found_late", "")
+                self._metrics.count("documents_found_late")
             self.worker.found(found)
 
     async def _give_back(self, epochs: Mapping[int, int]) -> None:

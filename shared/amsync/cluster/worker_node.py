@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from amsync.cluster import record
 from amsync.cluster.member import ClusterMember
 from amsync.cluster.ownership import Ownership
 from amsync.errors import BusError
+from amsync.gauges import StoreGauges
 from amsync.options import WorkerNodeOptions
 from amsync.process import close_store, open_in_thread, store_arguments
 from amsync.storage import Shared, SharedStore, open_shared_store
@@ -36,10 +38,12 @@ class WorkerNode(ClusterMember):
         self.store: SharedStore | None = None
         self._worker: Worker | None = None
         self._ownership: Ownership | None = None
+        self._store_gauges: StoreGauges | None = None
 
     async def _start(self) -> None:
         epoch = await record.insist(self._epoch)
         self.store = store = await self._open_store(epoch)
+        self._store_gauges = StoreGauges(store, self.metrics)
         found = await record.insist(lambda: record.publish(self.cluster, store.volume))
         if found.epoch != epoch:  # emptied meanwhile
             await asyncio.to_thread(store.set_bus_id, found.epoch)
@@ -92,6 +96,8 @@ class WorkerNode(ClusterMember):
             log.warning("Redis is out of reach; the leases run out by themselves")
 
     async def _release(self) -> None:
+        if self._store_gauges is not None:
+            self._store_gauges.close()
         if self._worker is not None:
             await asyncio.to_thread(self._worker.keep_sidecars)
         if self.store is not None and not await close_store(self.store):
@@ -118,9 +124,12 @@ class WorkerNode(ClusterMember):
             reasons.append(f"storage: {self._worker.storage_trouble}")
         return reasons
 
-    def _refresh(self) -> None:
+    def _streams(self) -> Sequence[str]:
+        return () if self._worker is None else self._worker.streams
+
+    async def _refresh(self) -> None:
         if self._worker is not None:
-            self.metrics.shards_owned.set(len(self._worker.shards))
-        if self.store is not None:
-            self.metrics.quarantined.set(self.store.quarantined_count)
-            self.metrics.findings.set(self.store.volume.findings.count)
+            self._worker.refresh_metrics()
+        await super()._refresh()
+        if self._store_gauges is not None:
+            await self._store_gauges.refresh()

@@ -45,6 +45,11 @@ class Commit(Protocol):
         """
         ...
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Chunk bytes that were submitted and are not done."""
+        ...
+
     def close(self) -> None:
         """Commit what waits, then take nothing more. A second call does nothing."""
         ...
@@ -75,6 +80,11 @@ class InlineCommit:
         self.submit(batch, errors.append)
         if errors[0] is not None:
             raise errors[0]
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Nothing ever waits."""
+        return 0
 
     def close(self) -> None:
         """Take nothing more."""
@@ -140,6 +150,11 @@ class GroupCommit:
 
         self.submit(batch, done)
         await future
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Chunk bytes that were submitted and are not done."""
+        return self._waiting_bytes
 
     def close(self) -> None:
         """Commit what waits and end the thread."""

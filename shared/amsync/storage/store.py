@@ -320,6 +320,11 @@ class Store:
         """Bytes that are in the WAL only, roughly."""
         return self._tail.size_bytes + len(self._doubtful)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Chunk bytes that wait for the disk."""
+        return self._commit.waiting_bytes
+
     def checkpoint_due(self) -> bool:
         """Tell whether the tail is so long that a checkpoint should not wait for its time."""
         return self._tail.size_bytes >= self._checkpoint_bytes

@@ -406,7 +406,11 @@ impl Engine {
         let view = self.history.view(self.limits.like_crate);
         let mut outbox = Outbox::default();
         let mut run = |id: i64, peer: &mut Peer| {
-            if refused.contains(&id) || peer.is_held(self.limits.window, self.limits.like_crate) {
+            if refused.contains(&id) {
+                return;
+            }
+            if peer.is_held(self.limits.window, self.limits.like_crate) {
+                report.holds += usize::from(peer.begins_to_wait(self.limits.window));
                 return;
             }
             let mut sender = Sender {

@@ -57,6 +57,8 @@ pub struct Report {
     /// Who has sent changes that were not looked at, once for each message.
     pub ignored: Vec<i64>,
     pub is_frozen: bool,
+    /// Peers that get nothing more from now on until they answer.
+    pub holds: usize,
     /// Messages of the batch that were dealt with.
     pub taken: usize,
     /// Of the saved document with which the document began just now.
@@ -80,6 +82,8 @@ pub struct Outcome {
     ignored: Vec<i64>,
     #[pyo3(get)]
     is_frozen: bool,
+    #[pyo3(get)]
+    holds: usize,
     #[pyo3(get)]
     taken: usize,
     #[pyo3(get)]
@@ -135,6 +139,7 @@ impl Outcome {
             faults: report.faults.into_pyobject(py)?.unbind(),
             ignored: report.ignored,
             is_frozen: report.is_frozen,
+            holds: report.holds,
             taken: report.taken,
             sidecar: report
                 .sidecar

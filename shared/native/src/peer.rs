@@ -34,6 +34,8 @@ pub struct Peer {
     unanswered_bytes: usize,
     /// Of its last message: its filters are kept until it is answered.
     pub kept_bytes: usize,
+    /// It was held for want of answers, and has not said a word since.
+    waits: bool,
     silenced: bool,
     /// The breaker renewed the state, and nothing has moved since.
     renewed: bool,
@@ -59,6 +61,7 @@ impl Peer {
             unanswered: 0,
             unanswered_bytes: 0,
             kept_bytes: 0,
+            waits: false,
             silenced: false,
             renewed: false,
             repeats: 0,
@@ -86,6 +89,7 @@ impl Peer {
             self.unanswered.saturating_sub(1)
         };
         self.unanswered_bytes = 0;
+        self.waits = false;
         self.engaged = true;
         self.state = state;
     }
@@ -129,9 +133,20 @@ impl Peer {
         self.silenced = true;
     }
 
+    /// Whether there is news for it that has to wait for its answers, and did not before.
+    pub fn begins_to_wait(&mut self, window: usize) -> bool {
+        let begins = self.engaged && !self.silenced && !self.waits && self.is_full(window);
+        self.waits |= begins;
+        begins
+    }
+
+    fn is_full(&self, window: usize) -> bool {
+        self.unanswered >= window || self.unanswered_bytes > MOST_UNANSWERED_BYTES
+    }
+
     /// Whether it gets nothing now; `window` is the bound on unanswered messages.
     pub fn is_held(&self, window: usize, like_crate: bool) -> bool {
-        let is_full = self.unanswered >= window || self.unanswered_bytes > MOST_UNANSWERED_BYTES;
+        let is_full = self.is_full(window);
         // One that takes nothing from us has no use for news while it has not answered.
         let is_waited_for = self.state.peer_read_only && self.state.in_flight;
         let is_held = is_full || (is_waited_for && !like_crate);

@@ -4,5 +4,17 @@ from amsync.bus.redis.bus import RedisBus
 from amsync.bus.redis.client import RedisClient
 from amsync.bus.redis.cluster import Beat, Cluster, Kind, Member
 from amsync.bus.redis.leases import Lease, Leases
+from amsync.bus.redis.memory import ServerMemory, read_memory
 
-__all__ = ["Beat", "Cluster", "Kind", "Lease", "Leases", "Member", "RedisBus", "RedisClient"]
+__all__ = [
+    "Beat",
+    "Cluster",
+    "Kind",
+    "Lease",
+    "Leases",
+    "Member",
+    "RedisBus",
+    "RedisClient",
+    "ServerMemory",
+    "read_memory",
+]

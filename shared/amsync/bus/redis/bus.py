@@ -12,7 +12,7 @@ Not here: who owns a shard and who is alive (`leases`, `cluster`).
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from amsync.bus.memory import STREAM_BYTES
 from amsync.bus.port import Parcel, Position, is_access_stream, is_gateway_stream
@@ -125,6 +125,17 @@ class RedisBus:
         )
         self._readers.append(reader)
         return reader
+
+    @property
+    def unread_bytes(self) -> int:
+        """What readers have got and their consumers have not taken."""
+        return sum(reader.queued_bytes for reader in self._readers)
+
+    async def held_bytes(self, streams: Sequence[str]) -> int:
+        """Bytes of the entries in these streams, in one round trip. Raises BusError."""
+        commands = [("HMGET", size_key(stream), "added", "trimmed") for stream in streams]
+        sizes = await asyncio.gather(*self.client.call_many(commands))
+        return sum(int(added or 0) - int(trimmed or 0) for added, trimmed in sizes)
 
     async def trim(self, stream: str, through: Position, lease: Lease | None = None) -> None:
         """Forget entries up to and including a position.

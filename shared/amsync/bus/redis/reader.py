@@ -186,8 +186,13 @@ class RedisReader:
         return bool(self._queue)
 
     @property
+    def oldest(self) -> StreamEntry | None:
+        """What would be taken next."""
+        return self._queue[0] if self._queue else None
+
+    @property
     def queued_bytes(self) -> int:
-        """What was read and not taken, for metrics."""
+        """What was read and not taken."""
         return self._queued_bytes
 
     @property
