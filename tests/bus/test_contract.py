@@ -517,3 +517,37 @@ def test_who_takes_is_told_of_the_end(with_bus: WithBus) -> None:
             reader.take(EVERYTHING)
 
     with_bus(scenario)
+
+
+def test_what_is_held_and_what_is_unread_is_told_in_bytes(with_bus: WithBus) -> None:
+    async def scenario(bus: Bus) -> None:
+        reader = bus.reader()
+        reader.follow("{p:s1}:in", START)
+        assert (await bus.held_bytes(["{p:s1}:in", "{p:s2}:in"]), bus.unread_bytes) == (0, 0)
+        assert reader.oldest is None
+
+        first, _ = await fill(bus, "{p:s1}:in", b"x" * 100, b"y" * 20)
+        await fill(bus, "{p:s2}:in", b"z" * 3)
+        await until(lambda: bus.unread_bytes == 120)
+
+        oldest = reader.oldest
+        assert oldest is not None
+        assert opened(oldest.data) == b"x" * 100
+        assert await bus.held_bytes(["{p:s1}:in", "{p:s2}:in", "{p:s3}:in"]) == 123
+        assert await bus.held_bytes(["{p:s2}:in"]) == 3
+        assert await bus.held_bytes([]) == 0
+
+        assert len(await read(reader, 2)) == 2
+        await bus.trim("{p:s1}:in", first)
+        assert bus.unread_bytes == 0
+        assert reader.oldest is None
+        assert await bus.held_bytes(["{p:s1}:in"]) == 20
+
+    with_bus(scenario)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await asyncio.sleep(0.001)

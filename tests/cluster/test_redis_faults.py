@@ -83,6 +83,8 @@ def test_redis_restarted_with_its_data(tmp_path: Path, redis: RedisServer) -> No
 
         assert scene.cluster.status()["epoch"] == before
         assert_outlived(scene, "Redis restarted with its data")
+        for process in scene.cluster.living():
+            assert process.samples()["amsync_bus_reconnects_total"] == 1
 
 
 def test_redis_restarted_without_its_last_second(tmp_path: Path, redis: RedisServer) -> None:

@@ -279,6 +279,25 @@ def test_other_answers_of_the_callable_refuse(answer: Any) -> None:
     asyncio.run(main())
 
 
+def test_decisions_are_counted_by_who_was_asked_and_what_came_of_it() -> None:
+    answers: list[Any] = ["read", None, "nonsense"]
+
+    async def main() -> None:
+        async with Asked(AccessConfig(check=lambda _who, _id: answers.pop(0))) as asked:
+            for number in range(3):
+                await asked.ask(somebody(), DocumentId(f"document {number}"))
+            for _ in range(2):
+                asked.policy.decide(somebody(), DocumentId("document 0"))
+
+            cells = asked.metrics.access_decisions
+            assert cells.cell("access_check", "read") == [1]
+            assert cells.cell("access_check", "write") == [1]
+            assert cells.cell("access_check", "failed") == [1]
+            assert cells.cell("known", "read") == [2]
+
+    asyncio.run(main())
+
+
 def test_callable_gets_identity_document_and_if_it_wants_the_client() -> None:
     seen: list[Any] = []
     who = somebody()

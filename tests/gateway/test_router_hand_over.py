@@ -430,3 +430,21 @@ def test_epochs_of_an_emptied_bus_are_forgotten() -> None:
         assert begun([entry]) == [HandOver(0, 2, 2, False)]
 
     run(scenario)
+
+
+def test_hand_overs_are_counted_by_reason() -> None:
+    async def scenario(place: Place) -> None:
+        place.welcome()
+        place.miss()
+        place.hear()
+        place.hear(Resync())
+        place.hear(Owned([[SHARD, 2]]), worker="another")
+        place.router.begin_again("g2")
+
+        value = place.metrics.registry.get_sample_value
+        reasons = ("new_epoch", "gap", "asked_by_worker", "begun_again")
+        counts = {r: value("amsync_hand_overs_total", {"reason": r}) for r in reasons}
+        assert counts == {"new_epoch": 2, "gap": 1, "asked_by_worker": 1, "begun_again": 1}
+        assert value("amsync_gaps_total", {"direction": "outbound"}) == 1
+
+    run(scenario)

@@ -257,15 +257,18 @@ def test_unanswered_messages_are_bounded_and_the_rest_comes_as_one() -> None:
     document = Document(window=3)
     network = Network(document, [writer, reader])
     network.settle()
-    held = []
+    held, holds = [], []
     for number in range(20):
         writer.put("n", number)
-        for data, peers in document.sync(network.say(0)).messages:
+        outcome = document.sync(network.say(0))
+        holds.append(outcome.holds)
+        for data, peers in outcome.messages:
             if 1 in peers:
                 held.append(data)
             if 0 in peers:
                 writer.receive(0, data)
     assert len(held) == 3
+    assert holds == [0, 0, 0, 1] + [0] * 16, "it was held once, from the fourth on"
 
     for data in held:
         reader.receive(0, data)

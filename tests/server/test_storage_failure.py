@@ -126,6 +126,29 @@ def test_readiness_follows_the_disk(disk: Disk, server: Server) -> None:
         client.wait_acknowledged()
 
 
+def test_how_long_nothing_was_saved_is_told(disk: Disk, server: Server) -> None:
+    document_id = server.create_document(data={"n": 0})
+    saved = samples(server)["amsync_edit_to_disk_seconds_count"]
+    with ReplicaClient(server.url, document_id) as client:
+        client.wait_loaded()
+        disk.error = errno.EIO
+        client.put("n", 1)
+        eventually(lambda: unsaved_seconds(server) > 0.05)
+        before = unsaved_seconds(server)
+        eventually(lambda: unsaved_seconds(server) > before)
+        assert samples(server)["amsync_edit_to_disk_seconds_count"] == saved
+
+        disk.error = None
+        client.wait_acknowledged()
+        eventually(lambda: unsaved_seconds(server) < 0.05)
+    assert samples(server)["amsync_edit_to_disk_seconds_count"] > saved
+
+
+def unsaved_seconds(server: Server) -> float:
+    assert server.admin_url is not None
+    return admin.metrics(server.admin_url)["amsync_oldest_unsaved_change_seconds"]
+
+
 def test_edits_made_meanwhile_are_all_there_afterwards(disk: Disk, server: Server) -> None:
     document_id = server.create_document(data={})
     with (

@@ -153,6 +153,8 @@ def test_the_queue_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     group.submit(batch(1), results.append)
 
     assert isinstance(results[0], StorageFull)
+    assert group.waiting_bytes > 1000
     disk.gate.release()
     group.close()
     assert results[1:] == [None]
+    assert group.waiting_bytes == 0

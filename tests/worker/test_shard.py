@@ -1,6 +1,7 @@
 """One shard: its connections, announcements, remote heads, and how far its stream is done."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import pytest
 
@@ -23,10 +24,11 @@ from amsync.protocol.envelope import (
     SyncOut,
     UnavailableIn,
 )
+from amsync.worker.ports import Effects
 from amsync.worker.shard import OFFER_BATCH, OFFER_TIMEOUT_SECONDS
 from support.rawclient import EMPTY_SYNC
 
-from .net import GATEWAY, Client, Net, new_document
+from .net import GATEWAY, Client, Net, new_document, stored
 
 
 def stored_documents(net: Net, count: int) -> list[DocumentId]:
@@ -493,3 +495,25 @@ def test_only_the_shard_of_the_storage_id_speaks() -> None:
         passed += [number for item in generous.heard if isinstance(item, SubscribeOut)]
 
     assert passed == [shard_of_storage("far", 4)]
+
+
+def test_oldest_entry_that_waits_says_since_when(net: Net, document_id: DocumentId) -> None:
+    stored(net, document_id, a=1)
+    net.hold_loads = True
+    client = Client(net, document_id, 1)
+    assert net.shard.oldest_written_at is None
+
+    for written_at in (7.0, 8.0):
+        net.position += 1
+        entry = Entry(GATEWAY, net.position, written_at, [client.item(EMPTY_SYNC)], 0)
+        net.step(partial(_take, net, entry))
+        net.settled()
+
+    assert net.shard.oldest_written_at == 7.0
+    net.release()
+    net.settled()
+    assert net.shard.oldest_written_at is None
+
+
+def _take(net: Net, entry: Entry, effects: Effects) -> None:
+    net.shard.take((0, net.position), entry, effects, net.now)

@@ -284,3 +284,19 @@ def test_applied_changes_reach_the_clients(net: Net, document_id: DocumentId) ->
     net.settle()
 
     assert client.value() == {"a": 1, "b": 2}
+
+
+def test_peer_that_answers_nothing_is_held_once_and_that_is_counted(
+    net: Net, document_id: DocumentId
+) -> None:
+    stored(net, document_id, a=1)
+    writer, silent = Client(net, document_id, 1), Client(net, document_id, 2)
+    writer.say()
+    silent.say()
+    net.settle()
+
+    for number in range(20):
+        writer.put("n", number)
+        writer.say()
+
+    assert net.counts.count(("unanswered_holds", "")) == 1
