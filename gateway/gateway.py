@@ -114,6 +114,8 @@ class Gateway:
         self._to_flush: list[ClientConnection] = []
         self._calls = Calls(self._forward_call)
         self._silent_workers: Collection[str] = ()
+        self.loop_lag_seconds = 0.0
+        """How late the last tick was."""
         self._draining = False
         self._hurried = asyncio.Event()
         self._one_ended = asyncio.Event()
@@ -592,7 +594,8 @@ class Gateway:
             due = self._now() + pause
             await asyncio.sleep(pause)
             now = self._now()
-            self._metrics.loop_lag_seconds.observe(max(0.0, now - due))
+            self.loop_lag_seconds = max(0.0, now - due)
+            self._metrics.loop_lag_seconds.observe(self.loop_lag_seconds)
             if self._options.hands_over:
                 self._router.nudge(now)
             for connection in list(self._connections.values()):

@@ -114,6 +114,10 @@ class Worker:
         gateway_stream: Turns a gateway's incarnation into the name of its stream.
         turns: Of the loop; those of a bus in the same process.
         tenure: Of a worker that has to share; None: every shard is ours for good.
+
+    Attributes:
+        storage_trouble: Why nothing can be saved; None if all is well.
+        document_bytes: Memory of all open documents, as of the last tick.
     """
 
     def __init__(
@@ -176,6 +180,7 @@ class Worker:
         self._committing_since: float | None = None
         self._suspended_at: float | None = None
         self.storage_trouble: StorageError | None = None
+        self.document_bytes = 0
 
     @property
     def streams(self) -> list[str]:
@@ -765,6 +770,7 @@ class Worker:
             self._maintenance.submit(give_memory_back)
         self._metrics.documents_open.set(documents)
         self._metrics.document_bytes.set(size)
+        self.document_bytes = size
         self._publisher.report_progress()
 
     async def _rescan(self) -> None:

@@ -3,7 +3,8 @@
 - `standing`: the orders that hold now, and what they mean for somebody.
 - `stream`: how orders reach every gateway, and stay on the bus until their end.
 - `enforcer`: both together, applied to the connections of this gateway.
-- `api`: the calls of the admin port.
+
+The calls that give orders are in `amsync.gateway.api.access`.
 
 Orders live in gateways' memory and on the bus, not on the volume: they bridge the time until
 tokens have expired and those who decide have changed their mind. When the last gateway has ended

@@ -1,7 +1,7 @@
-"""The HTTP port for operators: /healthz, /readyz, /metrics. It changes nothing.
+"""The HTTP port for operators: /healthz, /readyz, /metrics, and what is mounted beside them.
 
 `/healthz` says that the process runs its loop, `/readyz` that it should get traffic; both say
-why not. The operator's page and the REST API will live here too.
+why not. Not here: what changes anything (`adminapi`).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,13 +9,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 
 from amsync.metrics import OPENMETRICS, Metrics
+from amsync.version import API_PATH
+
+SHUTDOWN_SECONDS = 5.0
+"""So long `stop` waits for requests that are being answered."""
 
 
 class AdminServer:
     """Serves the port; `reasons` returns what speaks against readiness, empty if ready.
 
     `refresh` brings the gauges up to date, before each scrape; it takes no longer than a scrape
-    may, and doesn't raise. `routes` are served beside these.
+    may, and doesn't raise. `routes` are served beside these, and `calls` below `API_PATH`.
     """
 
     def __init__(
@@ -24,6 +28,7 @@ class AdminServer:
         reasons: Callable[[], list[str]],
         refresh: Callable[[], Awaitable[None]],
         routes: Sequence[web.RouteDef] = (),
+        calls: web.Application | None = None,
     ) -> None:
         self._metrics, self._reasons, self._refresh = metrics, reasons, refresh
         application = web.Application()
@@ -31,7 +36,14 @@ class AdminServer:
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._get_metrics)
         application.router.add_routes(routes)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        if calls is not None:
+            application.add_subapp(API_PATH, calls)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port.

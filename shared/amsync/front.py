@@ -3,14 +3,16 @@
 The same for the embedded server and the gateways of a cluster.
 """
 
+import json
+
 from aiohttp import web
 
-from amsync import adminapi
+from amsync.adminapi import describe, make_application
 from amsync.auth import Authenticator
 from amsync.bus import Bus
 from amsync.gateway.access import AccessPolicy, parse_share
+from amsync.gateway.api import Look, all_calls
 from amsync.gateway.gateway import Gateway, GatewayOptions
-from amsync.gateway.orders.api import AccessApi
 from amsync.metrics import Metrics
 from amsync.options import ListenOptions
 from amsync.tls import Certificates
@@ -40,9 +42,30 @@ class Front:
         )
         self.gateway: Gateway | None = None
 
-    def admin_routes(self) -> list[web.RouteDef]:
-        """Calls for the admin port; none without an admin token."""
-        return adminapi.routes(AccessApi(lambda: self.gateway).calls(), self._options.admin_token)
+    def admin_routes(self, look: Look) -> list[web.RouteDef]:
+        """What the admin port serves without a token: the description of the calls.
+
+        `look` is as in `admin_calls`.
+        """
+        described = json.dumps(describe(all_calls(self._find, look))).encode()
+
+        async def openapi(_request: web.Request) -> web.Response:
+            return web.Response(body=described, content_type="application/json")
+
+        return [web.get("/openapi.json", openapi)]
+
+    def admin_calls(self, look: Look) -> web.Application | None:
+        """Calls for the admin port; None without an admin token.
+
+        `look` reads the state of the whole cluster.
+        """
+        token = self._options.admin_token
+        if token is None:
+            return None
+        return make_application(all_calls(self._find, look), token, self._metrics)
+
+    def _find(self) -> Gateway | None:
+        return self.gateway
 
     async def open(
         self,

@@ -99,6 +99,7 @@ class Metrics:
         self.inbox_bytes = self._gauge("inbox_bytes", "Bytes read from the bus and not taken.")
         self._declare_gateway()
         self._declare_access()
+        self._declare_calls()
         self._declare_worker()
         self._declare_volume()
         self._declare_cluster()
@@ -164,6 +165,21 @@ class Metrics:
             of=of,
         )
         self._event("access_orders", "Orders of operators that were applied.", "order", of)
+
+    def _declare_calls(self) -> None:
+        of = GATEWAYS
+        self.admin_calls = self._counter(
+            "admin_calls",
+            "Calls of the admin port, by operation and status.",
+            "operation",
+            "status",
+            of=of,
+        )
+        self.admin_call_seconds = self._histogram(
+            "admin_call_seconds",
+            "Time from a call of the admin port until its answer is there.",
+            of,
+        )
 
     def _declare_worker(self) -> None:
         of = WORKERS

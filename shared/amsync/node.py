@@ -8,7 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +16,12 @@ import msgpack
 
 from amsync.admin import AdminServer
 from amsync.bus import MemoryBus, gateway_stream
+from amsync.embeddedview import EmbeddedView
 from amsync.errors import (
     DocumentDeleted,
     DocumentNotFound,
     InvalidDocument,
+    NoOwner,
     ServerClosed,
 )
 from amsync.front import Front
@@ -68,6 +70,8 @@ class Node(Life):
         self.options = options
         self.metrics = Metrics("embedded")
         self.metrics.build.info({"version": __version__, "automerge": AUTOMERGE_VERSION})
+        self.incarnation = uuid.uuid4().hex
+        self._view = EmbeddedView(self.metrics, self.incarnation)
         self.port = self.admin_port = 0
         self.store: Store | None = None
         self.limits = options.limits_in_force()
@@ -91,7 +95,6 @@ class Node(Life):
         self._store_gauges = StoreGauges(self.store, self.metrics)
         try:
             volume = self.store.volume
-            incarnation = uuid.uuid4().hex
             self._bus = MemoryBus()
             turns = Turns()
             self._worker = Worker(
@@ -99,7 +102,7 @@ class Node(Life):
                 self.store,
                 self.metrics,
                 self.options.worker_options(),
-                incarnation=incarnation,
+                incarnation=self.incarnation,
                 prefix=PREFIX,
                 gateway_stream=partial(gateway_stream, PREFIX),
                 turns=turns,
@@ -112,7 +115,7 @@ class Node(Life):
                 storage_id=volume.storage_id,
                 shard_count=volume.shard_count,
                 prefix=PREFIX,
-                incarnation=incarnation,
+                incarnation=self.incarnation,
                 turns=turns,
             )
             self._begin("server", self._worker.run, self._gateway.run, self._front.run)
@@ -123,7 +126,8 @@ class Node(Life):
                     self.metrics,
                     self.reasons_not_ready,
                     self._refresh,
-                    self._front.admin_routes(),
+                    self._front.admin_routes(self._look),
+                    self._front.admin_calls(self._look),
                 )
                 self.admin_port = await self._admin.start(
                     self.options.admin_host, self.options.admin_port
@@ -213,6 +217,12 @@ class Node(Life):
         await refresh_streams(self._bus, self.metrics, streams)
         if self._store_gauges is not None:
             await self._store_gauges.refresh()
+
+    async def _look(self) -> Mapping[str, object]:
+        if self._gateway is None or self._worker is None or self.store is None:
+            raise NoOwner("the server has not started yet")
+        found = self._view.look(self._gateway, self._worker, self.store.volume, self.url)
+        return asdict(found)
 
     # -- documents
 

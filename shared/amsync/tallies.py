@@ -57,6 +57,13 @@ class Tally(Collector):
             cell = self._cells.setdefault(labels, [0.0])
         return cell
 
+    def total(self, *last: str) -> float:
+        """The sum over all labels that end with these."""
+        count = len(last)
+        return sum(
+            cell[0] for labels, cell in self._cells.items() if not count or labels[-count:] == last
+        )
+
     def collect(self) -> Iterable[Metric]:
         """prometheus_client: what there is now."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
@@ -71,20 +78,24 @@ class Distribution(Collector):
     """A histogram for what happens with every step; to be used on the loop only."""
 
     def __init__(self, name: str, text: str, buckets: Sequence[float]) -> None:
-        self._name, self._text, self._bounds = name, text, tuple(buckets)
+        self._name, self._text, self.bounds = name, text, tuple(buckets)
         self._counts = [0] * (len(buckets) + 1)
         self._sum = 0.0
 
+    def counts(self) -> list[int]:
+        """Values in each bucket; the last is above all bounds."""
+        return list(self._counts)
+
     def observe(self, value: float) -> None:
         """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
+        self._counts[bisect_left(self.bounds, value)] += 1
         self._sum += value
 
     def collect(self) -> Iterable[Metric]:
         """prometheus_client: what there is now."""
         buckets, total = [], 0
         for bound, count in zip(
-            [*map(str, map(float, self._bounds)), "+Inf"], self._counts, strict=True
+            [*map(str, map(float, self.bounds)), "+Inf"], self._counts, strict=True
         ):
             total += count
             buckets.append((bound, float(total)))

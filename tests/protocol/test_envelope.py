@@ -27,6 +27,7 @@ from amsync.protocol.envelope import (
     Open,
     Owned,
     Progress,
+    Query,
     Reply,
     Resume,
     Resync,
@@ -63,6 +64,7 @@ INBOUND: list[Any] = [
     HandOver(0, 7, 3),
     Resume(1, DOCUMENT, 2, True, True, b"token", False, True, False),
     HandedOver(0, 3),
+    Query(7, "list", b"payload"),
 ]
 OUTBOUND: list[Any] = [
     SyncOut([1, 2], DOCUMENT, b"data", True, 1.5),
@@ -89,7 +91,7 @@ def test_every_kind_has_a_case_here() -> None:
 def test_kinds_are_frozen_numbers() -> None:
     kinds = [type(item).KIND for item in INBOUND + OUTBOUND]
 
-    assert sorted(set(kinds)) == [*range(1, 15), *range(101, 112)]
+    assert sorted(set(kinds)) == [*range(1, 16), *range(101, 112)]
 
 
 def test_all_inbound_items_survive_in_order() -> None:

@@ -14,13 +14,13 @@ import click
 from amsync.bus.redis import RedisClient
 from amsync.bus.redis.address import parse
 from amsync.cli.options import cluster_options
-from amsync.cluster.status import ClusterStatus, look
+from amsync.cluster.status import look
 from amsync.errors import BusError, ConfigError
+from amsync.status import ID_LENGTH, ClusterStatus
 
 CONNECT_SECONDS = 10.0
 WATCH_SECONDS = 1.0
 CLEAR = "\033[H\033[2J"
-ID_LENGTH = 8
 
 
 @click.command()
@@ -57,7 +57,7 @@ async def _show(redis: str, prefix: str, *, watch: bool, as_json: bool) -> bool:
             text = _as_json(found) if as_json else _as_text(found, prefix)
             click.echo((CLEAR if watch and not as_json else "") + text)
             if not watch:
-                return found is not None and not _troubles(found)
+                return found is not None and not found.problems
             await asyncio.sleep(WATCH_SECONDS)
     finally:
         await client.close()
@@ -113,22 +113,8 @@ def _as_text(found: ClusterStatus | None, prefix: str) -> str:
             for each in found.shards
         ],
     )
-    parts += ["", *(_troubles(found) or ["all is well"])]
+    parts += ["", *(found.problems or ["all is well"])]
     return "\n".join(parts)
-
-
-def _troubles(found: ClusterStatus) -> list[str]:
-    orphans = sum(not shard.owner for shard in found.shards)
-    troubles = [f"{orphans} shards have no owner"] if orphans else []
-    if not found.gateways:
-        troubles.append("there is no gateway")
-    for worker in found.workers:
-        if worker.state not in ("serving", "leaving"):
-            troubles.append(f"worker {worker.worker_id[:ID_LENGTH]}: {worker.state}")
-    for gateway in found.gateways:
-        if gateway.state == "silent":
-            troubles.append(f"gateway {gateway.gateway_id[:ID_LENGTH]}: silent")
-    return troubles
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

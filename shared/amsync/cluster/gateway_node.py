@@ -5,8 +5,9 @@ import contextlib
 import logging
 import socket
 import uuid
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 from aiohttp import web
 
@@ -14,12 +15,13 @@ from amsync.cluster import record
 from amsync.cluster.info import GatewayInfo
 from amsync.cluster.member import ClusterMember
 from amsync.cluster.record import ClusterRecord
-from amsync.cluster.status import QUIET_SECONDS
+from amsync.cluster.status import QUIET_SECONDS, look
 from amsync.errors import BusError, ConfigError
 from amsync.front import Front
 from amsync.gateway.gateway import Gateway
 from amsync.options import GatewayNodeOptions
 from amsync.process import url_of
+from amsync.status import GatewayMeter
 from amsync.turns import seconds_to_step
 from amsync.version import __version__
 
@@ -45,13 +47,25 @@ class GatewayNode(ClusterMember):
         self.identity: ClusterRecord | None = None
         self._gateway: Gateway | None = None
         self._front = Front(options, self.metrics)
+        self._meter = GatewayMeter(self.metrics)
         self._is_leaving = False
         self._has_beaten = False
         self._epoch = ""
         self._refusal = ""
 
     def _admin_routes(self) -> list[web.RouteDef]:
-        return self._front.admin_routes()
+        return self._front.admin_routes(self._look)
+
+    def _admin_calls(self) -> web.Application | None:
+        return self._front.admin_calls(self._look)
+
+    async def _look(self) -> Mapping[str, Any]:
+        if not self.bus.is_connected:
+            raise BusError("the bus is out of reach")
+        found = await look(self.bus.client, self.options.prefix, self.incarnation)
+        if found is None:
+            raise BusError("Redis has lost the cluster; its workers will bring it back")
+        return asdict(found)
 
     async def _start(self) -> None:
         self.identity = identity = await record.wait_for(self.cluster)
@@ -138,6 +152,7 @@ class GatewayNode(ClusterMember):
             address=self.url,
             is_draining=not self._gateway.is_accepting,
             connections=self._gateway.connection_count,
+            figures=asdict(self._meter.read(self._gateway.loop_lag_seconds)),
         ).pack()
 
     def _bus_changed(self) -> None:

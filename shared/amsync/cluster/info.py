@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 T = TypeVar("T", bound="_Info")
@@ -38,6 +38,7 @@ class WorkerInfo(_Info):
         shards: Of each shard that it owns, the number as text: epoch, documents in memory, and
             entries that it has taken and not finished.
         trouble: Why nothing can be saved; "" if all is well.
+        figures: As `WorkerFigures` has them.
     """
 
     version: str = ""
@@ -45,6 +46,7 @@ class WorkerInfo(_Info):
     is_leaving: bool = False
     shards: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     trouble: str = ""
+    figures: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class GatewayInfo(_Info):
         address: Where it listens.
         is_draining: It takes no more clients.
         connections: Clients that have joined.
+        figures: As `GatewayFigures` has them.
     """
 
     version: str = ""
@@ -64,3 +67,12 @@ class GatewayInfo(_Info):
     address: str = ""
     is_draining: bool = False
     connections: int = 0
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def known_figures(kind: type[Any], figures: Mapping[str, float | None]) -> dict[str, Any]:
+    """Those that `kind` has; what an older or newer process tells may be fewer or more."""
+    if not isinstance(figures, Mapping):
+        return {}
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in figures.items() if name in names}

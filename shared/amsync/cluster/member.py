@@ -57,7 +57,11 @@ class ClusterMember(Life):
         try:
             if self._bus_options.admin_port is not None:
                 self._admin = AdminServer(
-                    self.metrics, self.reasons_not_ready, self._refresh, self._admin_routes()
+                    self.metrics,
+                    self.reasons_not_ready,
+                    self._refresh,
+                    self._admin_routes(),
+                    self._admin_calls(),
                 )
                 self.admin_port = await self._admin.start(
                     self._bus_options.admin_host, self._bus_options.admin_port
@@ -71,6 +75,10 @@ class ClusterMember(Life):
     def _admin_routes(self) -> list[web.RouteDef]:
         """What the admin port serves beside what everybody's does."""
         return []
+
+    def _admin_calls(self) -> web.Application | None:
+        """Calls of the admin port, if it has any."""
+        return None
 
     @abstractmethod
     async def _start(self) -> None:

@@ -18,6 +18,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from amsync.bus import Position, shard_stream
@@ -27,6 +28,7 @@ from amsync.cluster import record
 from amsync.cluster.info import WorkerInfo
 from amsync.errors import BusError, StaleLease, StorageError, VolumeLost
 from amsync.metrics import Metrics
+from amsync.status import WorkerMeter
 from amsync.storage import SharedStore
 from amsync.turns import STEP_MARGIN_SECONDS, seconds_to_step
 from amsync.version import __version__
@@ -88,6 +90,7 @@ class Ownership:
     ) -> None:
         self._bus, self._store, self._metrics = bus, store, metrics
         self._me, self._prefix = worker_id, prefix
+        self._meter = WorkerMeter(metrics)
         self._leases = Leases(bus.client, prefix)
         self._cluster = Cluster(bus.client, prefix)
         self._book = LeaseBook()
@@ -258,6 +261,7 @@ class Ownership:
                 for number, shard in self.worker.shards.items()
             },
             trouble="" if trouble is None else str(trouble),
+            figures=asdict(self._meter.read(self.worker.document_bytes)),
         )
         self.worker.greet(self._gateways)  # Redis has to wake up for the beat anyway
         beat = await self._cluster.beat("worker", self._me, info.pack())

@@ -1,76 +1,33 @@
 """What a cluster is doing, read from Redis alone: nothing is asked of its processes."""
 
 import asyncio
-from dataclasses import dataclass
 
 from amsync.bus import shard_stream
 from amsync.bus.redis import Cluster, Lease, Leases, Member, RedisClient
 from amsync.bus.redis.keys import size_key
-from amsync.cluster.info import GatewayInfo, WorkerInfo
+from amsync.cluster.info import GatewayInfo, WorkerInfo, known_figures
 from amsync.cluster.record import read
+from amsync.status import (
+    ClusterStatus,
+    GatewayFigures,
+    GatewayStatus,
+    ShardStatus,
+    WorkerFigures,
+    WorkerStatus,
+    problems_of,
+)
+from amsync.version import __version__
 
 QUIET_SECONDS = 3.0
 """A process that was not heard of for longer is shown as silent."""
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayStatus:
-    """A gateway; `state` is serving, draining or silent."""
-
-    gateway_id: str
-    host: str
-    address: str
-    version: str
-    state: str
-    connections: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """A worker; `state` is serving, leaving, silent, or why nothing can be saved."""
-
-    worker_id: str
-    host: str
-    version: str
-    state: str
-    shards: int
-    documents: int
-
-
-@dataclass(frozen=True, slots=True)
-class ShardStatus:
-    """A shard.
-
-    Attributes:
-        owner: The worker's id; "" if nobody has it.
-        epoch: Of the lease; 0 if there never was one.
-        documents: In the owner's memory.
-        lag_entries: In the stream and not known to be dealt with.
-        lag_bytes: The same in bytes.
-    """
-
-    shard: int
-    owner: str
-    epoch: int
-    documents: int
-    lag_entries: int
-    lag_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterStatus:
-    """Everything at one moment."""
-
-    cluster_id: str
-    storage_id: str | None
-    epoch: str
-    gateways: list[GatewayStatus]
-    workers: list[WorkerStatus]
-    shards: list[ShardStatus]
-
-
-async def look(client: RedisClient, prefix: str) -> ClusterStatus | None:
+async def look(
+    client: RedisClient, prefix: str, gateway: str | None = None
+) -> ClusterStatus | None:
     """Read the status; None if there is no cluster under this prefix.
+
+    `gateway`: who asks.
 
     Raises:
         BusError: Redis is out of reach.
@@ -85,16 +42,23 @@ async def look(client: RedisClient, prefix: str) -> ClusterStatus | None:
     numbers = range(record.shard_count)
     leases = await Leases(client, prefix).look(numbers)
     lags = await asyncio.gather(*(_lag(client, shard_stream(prefix, number)) for number in numbers))
+    gateways = [_gateway(m) for m in members if m.kind == "gateway"]
+    known = [_worker(m, workers[m.incarnation]) for m in members if m.kind == "worker"]
+    shards = [
+        _shard(number, lease, lag, workers)
+        for number, lease, lag in zip(numbers, leases, lags, strict=True)
+    ]
     return ClusterStatus(
+        mode="cluster",
+        version=__version__,
         cluster_id=record.cluster_id,
         storage_id=record.storage_id,
+        gateway=gateway,
         epoch=record.epoch,
-        gateways=[_gateway(m) for m in members if m.kind == "gateway"],
-        workers=[_worker(m, workers[m.incarnation]) for m in members if m.kind == "worker"],
-        shards=[
-            _shard(number, lease, lag, workers)
-            for number, lease, lag in zip(numbers, leases, lags, strict=True)
-        ],
+        gateways=gateways,
+        workers=known,
+        shards=shards,
+        problems=problems_of(gateways, known, shards),
     )
 
 
@@ -108,24 +72,26 @@ def _gateway(member: Member) -> GatewayStatus:
     info = GatewayInfo.unpack(member.info)
     state = "draining" if info.is_draining else "serving"
     return GatewayStatus(
-        member.incarnation,
-        info.host,
-        info.address,
-        info.version,
-        "silent" if member.age_seconds > QUIET_SECONDS else state,
-        info.connections,
+        **known_figures(GatewayFigures, info.figures),
+        gateway_id=member.incarnation,
+        host=info.host,
+        address=info.address,
+        version=info.version,
+        state="silent" if member.age_seconds > QUIET_SECONDS else state,
+        connections=info.connections,
     )
 
 
 def _worker(member: Member, info: WorkerInfo) -> WorkerStatus:
     state = "leaving" if info.is_leaving else info.trouble or "serving"
     return WorkerStatus(
-        member.incarnation,
-        info.host,
-        info.version,
-        "silent" if member.age_seconds > QUIET_SECONDS else state,
-        len(info.shards),
-        sum(documents for _, documents, _ in info.shards.values()),
+        **known_figures(WorkerFigures, info.figures),
+        worker_id=member.incarnation,
+        host=info.host,
+        version=info.version,
+        state="silent" if member.age_seconds > QUIET_SECONDS else state,
+        shards=len(info.shards),
+        documents=sum(documents for _, documents, _ in info.shards.values()),
     )
 
 
