@@ -6,7 +6,7 @@ import pytest
 
 import amsync
 from amsync import Server
-from support.admin import AdminCalls
+from support.admin import AdminCalls, DescribedCalls
 from support.rawclient import RawClient
 
 from .conftest import StartServer
@@ -15,7 +15,7 @@ from .replicas import ReplicaClient, eventually
 TOKEN = "an-admin-token-for-tests"
 
 
-class Admin(AdminCalls):
+class Admin(DescribedCalls):
     """Calls of one server's admin port."""
 
     def __init__(self, server: Server, token: str | None = TOKEN) -> None:
@@ -42,7 +42,7 @@ CALLS = [
 def test_without_an_admin_token_there_are_no_calls(
     start: StartServer, method: str, path: str
 ) -> None:
-    admin = Admin(start(admin_port=0))
+    admin = AdminCalls(start(admin_port=0).admin_url or "", TOKEN)
     assert admin.call(method, path)[0] == 404
 
 

@@ -6,6 +6,8 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+import jsonschema
+
 from amsync.version import API_PATH
 
 SECONDS = 20.0
@@ -62,3 +64,40 @@ class AdminCalls:
         if not text:
             return answer.status, None
         return answer.status, json.loads(text) if "json" in self.kind else text
+
+
+class DescribedCalls(AdminCalls):
+    """The same; every answer is held against the port's own OpenAPI document."""
+
+    def __init__(self, admin_url: str, token: str | None) -> None:
+        super().__init__(admin_url, token)
+        with urllib.request.urlopen(f"{admin_url}/openapi.json", timeout=SECONDS) as answer:
+            self.document = json.load(answer)
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        status, said = super().call(method, path, body, **headers)
+        operation = self.operation(method, path)
+        if operation is None:
+            assert status in (401, 404, 405)
+            return status, said
+        described = operation["responses"][str(status)]
+        kind = self.kind.partition(";")[0]
+        if "content" in described:
+            schema = described["content"][kind]["schema"]
+            if kind != "application/octet-stream":
+                jsonschema.validate(said, {**schema, "components": self.document["components"]})
+        else:
+            assert said is None
+        return status, said
+
+    def operation(self, method: str, path: str) -> Any:
+        """What the document has for a call; None if it knows none."""
+        parts = path.partition("?")[0].split("/")
+        for template, operations in self.document["paths"].items():
+            names = template.split("/")
+            if len(names) == len(parts) and all(
+                name == part or name.startswith("{")
+                for name, part in zip(names, parts, strict=True)
+            ):
+                return operations.get(method.lower())
+        return None

@@ -62,7 +62,9 @@ async def read(request: web.Request, call: Call, most_bytes: int) -> Asked:
         raise Problem(
             HTTPStatus.REQUEST_TIMEOUT, f"the body has not come within {BODY_SECONDS:.0f} s"
         ) from None
-    if call.takes is None or (call.takes_bytes and request.content_type == BYTES):
+    # aiohttp takes a body of no kind for bytes.
+    has_bytes = "Content-Type" in request.headers and request.content_type == BYTES
+    if call.takes is None or (call.takes_bytes and has_bytes):
         return Asked(values, data)
     if len(data) > PIECE_BYTES:
         return Asked(values, await asyncio.to_thread(_object, data, call.takes))
