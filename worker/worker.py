@@ -190,6 +190,7 @@ class Worker:
     def refresh_metrics(self) -> None:
         """Bring those gauges up to date that cost something to keep so."""
         metrics, lag = self._metrics, self._lag_seconds()
+        metrics.shards.set(self._store.volume.shard_count)
         metrics.shards_owned.set(len(self._by_number))
         metrics.lag_entries.set(sum(shard.waiting_count for shard in self._by_number.values()))
         metrics.lag_seconds.set(lag)

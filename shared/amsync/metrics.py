@@ -37,6 +37,8 @@ _LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 _WORK_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 """Of what is done in the background."""
 
+STORAGE_OPERATIONS = ("commit", "load", "list", "checkpoint", "compact", "rescan", "take_over")
+
 OPENMETRICS = "application/openmetrics-text"
 
 
@@ -103,6 +105,20 @@ class Metrics:
         self._declare_worker()
         self._declare_volume()
         self._declare_cluster()
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Of what has an alert: a counter that first shows as 1 has not grown, to Prometheus."""
+        for where in ("document", "deliver", "decide", "admission"):
+            self.internal_errors.inc(where, by=0)
+        for operation in STORAGE_OPERATIONS:
+            self.storage_errors.inc(operation, by=0)
+        for result in ("kept", "lost", "failed"):
+            self.lease_renewals.inc(result, by=0)
+        for direction in ("inbound", "outbound"):
+            self.gaps.inc(direction, by=0)
+        self.engine_broken.inc("EngineBroken", by=0)
+        self.key_fetches.inc("ok", by=0)
 
     def _declare_gateway(self) -> None:
         of = GATEWAYS
@@ -150,7 +166,9 @@ class Metrics:
         of = GATEWAYS
         self._event("auth_accepted", "Tokens accepted, by algorithm.", "algorithm", of)
         self._event("auth_refused", "Tokens refused, by reason.", "reason", of)
-        self._event("auth_key_fetches", "Fetches of issuers' keys, by result.", "result", of)
+        self.key_fetches = self._event(
+            "auth_key_fetches", "Fetches of issuers' keys, by result.", "result", of
+        )
         self.access_decisions = self._tally(
             "access_decisions",
             "Decisions on a client and a document, by who was asked and the result.",
@@ -183,6 +201,7 @@ class Metrics:
 
     def _declare_worker(self) -> None:
         of = WORKERS
+        self.shards = self._gauge("shards", "Shards of the volume.", of)
         self.shards_owned = self._gauge("shards_owned", "Shards that this process owns.", of)
         self.documents_open = self._gauge("documents_open", "Documents in memory.", of)
         self.document_bytes = self._gauge(
@@ -209,7 +228,7 @@ class Metrics:
         )
         self._event("changes_refused", "Messages whose changes were not taken.", "reason", of)
         self._event("engine_faults", "Sync messages that the engine refused.", "reason", of)
-        self._event("engine_broken", "Failures inside the engine, by error.", "error", of)
+        self.engine_broken = self._event("engine_broken", "Failures inside the engine, by error.", "error", of)
         self._event("loop_breaker_trips", "Sync loops that were broken.", "outcome", of)
         self._event(
             "unanswered_holds", "Times that a peer got nothing more until it answers.", "", of

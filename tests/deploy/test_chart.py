@@ -17,7 +17,6 @@ from amsync.cli.options import SECRETS
 
 from .chart import CHART, VALUE_SETS, values
 from .files import ROOT, is_pinned
-from .test_dashboard import unknown
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
@@ -162,22 +161,3 @@ def test_strangers_come_in_by_a_value_that_says_so_and_no_further_than_the_clust
     assert service["type"] == "ClusterIP"
     assert not values()["ingress"]["enabled"]
     assert not values()["route"]["enabled"]
-
-
-def alerts() -> list[dict[str, Any]]:
-    content = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
-    return [rule for group in content["groups"] for rule in group["rules"]]
-
-
-def test_alerts_ask_for_metrics_that_exist() -> None:
-    assert len(alerts()) >= 8
-    assert unknown(rule["expr"] for rule in alerts()) == set()
-
-
-@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
-def test_an_alert_says_what_is_wrong_and_how_bad_that_is(rule: dict[str, Any]) -> None:
-    assert rule["labels"]["severity"] in ("critical", "warning")
-    assert rule["annotations"]["summary"]
-    used = set(re.findall(r"\$labels\.(\w+)", rule["annotations"].get("description", "")))
-    kept = re.findall(r"\bby \(([\w, ]+)\)", rule["expr"]) or ["namespace, pod"]
-    assert used <= {label for each in kept for label in each.split(", ")}
