@@ -161,7 +161,7 @@ def test_every_mounted_file_is_in_the_tree() -> None:
     mounts = [mount for each in services().values() for mount in each.get("volumes", ())]
     paths = [mount.split(":")[0] for mount in mounts if mount.startswith(".")]
 
-    assert len(paths) == 5
+    assert len(paths) == 6
     assert [path for path in paths if not (ROOT / path).exists()] == []
     assert all(mount.endswith(":ro") for mount in mounts if mount.startswith("."))
 

@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from amsync.metrics import Metrics
+from support.exposition import documented, promtool
 
 from .files import DOCKER
 
@@ -59,6 +61,29 @@ def test_every_metric_that_is_asked_for_exists() -> None:
 )
 def test_a_wrong_name_would_be_seen(expression: str) -> None:
     assert unknown([expression])
+
+
+def test_promtool_accepts_every_query(tmp_path: Path) -> None:
+    rules = [
+        {"record": f"query:{number}", "expr": text.replace("$__rate_interval", "5m")}
+        for number, text in enumerate(expressions())
+    ]
+    path = tmp_path / "queries.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+
+    assert f"{len(rules)} rules found" in promtool("check", "rules", "--lint=none", str(path))
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_queries_keep_labels_that_their_metrics_have(expression: str) -> None:
+    names = re.findall(r"\b(amsync_\w+?)(?:_bucket|_sum|_count)?\b", expression)
+    known = [row.labels for name in names if (row := documented().get(name)) is not None]
+    has = {"job", "instance", "le"}.union(*(labels for labels in known if labels is not None))
+    kept = {
+        label for by in re.findall(r"\bby \(([\w, ]+)\)", expression) for label in by.split(", ")
+    }
+
+    assert kept <= has
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
