@@ -62,8 +62,9 @@ class Server:
             loopback without `auth` those of this machine, else all.
         trusted_proxies: Networks of the proxies that end TLS, as "10.0.0.0/8"; from them alone
             X-Forwarded-For and X-Forwarded-Proto are believed.
-        max_document_bytes, max_document_changes: A document that clients have made so large is
-            only read from then on; 0: no bound.
+        max_document_bytes: A document that clients have made so large on disk is only read from
+            then on; 0: no bound.
+        max_document_changes: The same for one with so many changes.
         access: Who has a say on access beside `share`: claims of tokens, a callable, a webhook;
             the strictest wins.
         admin_token: 16 characters or more. With it the admin port has calls that withdraw access

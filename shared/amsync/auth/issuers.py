@@ -37,7 +37,10 @@ class Issuer:
         audiences: Default: those of the first one.
         authorized_parties: Default: the audiences, or those of the first one together with its
             audiences.
-        jwks_url, keys, shared_secret, algorithms: See `AuthConfig`.
+        jwks_url: Where its keys are.
+        keys: Its keys themselves.
+        shared_secret: Of one that signs with HS256.
+        algorithms: Of its signatures.
 
     Raises:
         ConfigError: Which argument, what was found, what is allowed.
