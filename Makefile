@@ -50,7 +50,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help serve build test test-all compose-test helm-test helm-docs lint format wheel lock clean missing node redis promtool chromium docker helm lint-tools lint-samod
+.PHONY: help serve build test test-all compose-test helm-test helm-docs docs docs-serve configuration-docs lint format wheel lock clean missing node redis promtool chromium docker helm lint-tools lint-samod
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -75,6 +75,15 @@ helm-test: helm node $(STAMPS)/dev $(STAMPS)/javascript ## the chart: lint, temp
 
 helm-docs: $(STAMPS)/dev ## write what the chart has from elsewhere: README, options, dashboard
 	@$(BIN)/python tools/helm-docs.py
+
+docs: configuration-docs ## build the documentation's site into .build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: configuration-docs ## show it on http://127.0.0.1:8000, rebuilt with each change
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict --livereload --watch shared --watch gateway
+
+configuration-docs: $(STAMPS)/dev ## write docs/configuration.md: the options of the commands
+	@$(BIN)/python tools/configuration-docs.py
 
 lint: lint-tools $(STAMPS)/dev ## ruff, mypy, stubtest, import-linter, rustfmt, clippy
 	@$(BIN)/ruff check --quiet .
