@@ -1,7 +1,7 @@
 """The HTTP port for operators: /healthz, /readyz, /metrics, and what is mounted beside them.
 
 `/healthz` says that the process runs its loop, `/readyz` that it should get traffic; both say
-why not. Not here: what changes anything (`adminapi`).
+why not. Not here: what changes anything (`adminapi`), and the operator's page (`gateway.page`).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -36,6 +36,8 @@ class AdminServer:
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._get_metrics)
         application.router.add_routes(routes)
+        if not any(route.path == "/" for route in routes):
+            application.router.add_get("/", self._no_page)
         if calls is not None:
             application.add_subapp(API_PATH, calls)
         self._runner = web.AppRunner(
@@ -65,6 +67,10 @@ class AdminServer:
     async def stop(self) -> None:
         """Close the port."""
         await self._runner.cleanup()
+
+    async def _no_page(self, _request: web.Request) -> web.Response:
+        text = "No page here: open the admin port of a gateway. /readyz and /metrics are here.\n"
+        return web.Response(text=text, status=404)
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

@@ -10,6 +10,7 @@ from aiohttp import web
 from amsync.adminapi import describe, make_application
 from amsync.auth import Authenticator
 from amsync.bus import Bus
+from amsync.gateway import page
 from amsync.gateway.access import AccessPolicy, parse_share
 from amsync.gateway.api import Look, all_calls
 from amsync.gateway.gateway import Gateway, GatewayOptions
@@ -43,7 +44,7 @@ class Front:
         self.gateway: Gateway | None = None
 
     def admin_routes(self, look: Look) -> list[web.RouteDef]:
-        """What the admin port serves without a token: the description of the calls.
+        """What the admin port serves without a token: the page, and the description of the calls.
 
         `look` is as in `admin_calls`.
         """
@@ -52,7 +53,7 @@ class Front:
         async def openapi(_request: web.Request) -> web.Response:
             return web.Response(body=described, content_type="application/json")
 
-        return [web.get("/openapi.json", openapi)]
+        return [*page.routes(), web.get("/openapi.json", openapi)]
 
     def admin_calls(self, look: Look) -> web.Application | None:
         """Calls for the admin port; None without an admin token.

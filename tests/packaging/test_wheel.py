@@ -17,7 +17,10 @@ from support.program import run_to_end
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "shared" / "amsync"
-SUFFIXES = {".py", ".pyi", ".html", ".lua", ".mjs", ".json", ".rs", ".toml", ".lock"}
+SUFFIXES = {
+    *(".py", ".pyi", ".html", ".css", ".js", ".svg", ".lua"),
+    *(".mjs", ".json", ".rs", ".toml", ".lock"),
+}
 DIST_INFO = "amsync_server-{version}.dist-info"
 VERSION = "0.1.0"
 BUILD_SECONDS = 600.0
