@@ -4,6 +4,7 @@
 // that it trusts anyway (base64 of the SHA-256 of each, joined by commas).
 // In:  {id, command, args}       Out: {id, ok: true, result} | {id, ok: false, error}
 
+import { contrasts } from "./contrast.mjs"
 import { build } from "esbuild"
 import { chromium } from "playwright-core"
 import { fileURLToPath } from "node:url"
@@ -15,11 +16,12 @@ const browser = await chromium.launch({
   headless: true,
   args: ["--no-sandbox", `--ignore-certificate-errors-spki-list=${trustedKeys}`],
 })
-const context = await browser.newContext({ viewport: { width: 900, height: 700 } })
+let context = await browser.newContext({ viewport: { width: 900, height: 700 } })
 let page
 let sockets = []
 let complaints = []
 let logged = []
+let release = () => {}
 
 const commands = {
   /** The application of page/, as one file for the browser. */
@@ -64,7 +66,9 @@ const commands = {
       const found = await page.waitForFunction(expression, undefined, { timeout: timeoutMs })
       return await found.jsonValue()
     } catch (error) {
-      const shown = await page.evaluate("JSON.stringify([app.statuses, app.asked])")
+      const shown = await page.evaluate(
+        "globalThis.app ? JSON.stringify([app.statuses, app.asked]) : document.body.innerText",
+      )
       throw new Error(`${error.message}: ${expression}; found ${shown}`)
     }
   },
@@ -72,7 +76,48 @@ const commands = {
   sockets: () => sockets,
   complaints: () => complaints,
   logged: () => logged,
-  screenshot: ({ path }) => page.screenshot({ path }),
+  screenshot: ({ path, fullPage }) => page.screenshot({ path, fullPage }),
+
+  /** From now on, pages are seen so: width, height, colorScheme, reducedMotion, hasTouch. */
+  async see({ width, height, ...more }) {
+    await context.close()
+    context = await browser.newContext({ viewport: { width, height }, ...more })
+    page = undefined
+  },
+
+  /** What a user does; elements are found as one would tell them on the telephone. */
+  click: ({ role, name }) => page.getByRole(role, { name }).first().click(),
+  fill: ({ label, text }) => page.getByLabel(label).fill(text),
+  choose: ({ label, value }) => page.getByLabel(label).selectOption(value),
+  upload: ({ label, path }) => page.getByLabel(label).setInputFiles(path),
+  press: ({ key }) => page.keyboard.press(key),
+  type: ({ text }) => page.keyboard.type(text),
+  back: () => page.goBack(),
+  async download({ role, name, path }) {
+    const waiting = page.waitForEvent("download")
+    await page.getByRole(role, { name }).first().click()
+    const download = await waiting
+    await download.saveAs(path)
+    return download.suggestedFilename()
+  },
+
+  /** Requests whose path ends so get no answer until `release`. */
+  async hold({ ending }) {
+    const released = new Promise(resolve => (release = resolve))
+    await page.route(
+      url => url.pathname.endsWith(ending),
+      async route => {
+        await released
+        await route.continue().catch(() => {})
+      },
+    )
+  },
+  async release() {
+    release()
+    await page.unrouteAll({ behavior: "ignoreErrors" })
+  },
+
+  contrasts: () => page.evaluate(contrasts),
   version: () => browser.version(),
 }
 

@@ -47,30 +47,55 @@ def key_of(certificate: str | os.PathLike[str]) -> str:
 
 
 class Browser(Commanded):
-    """The browser, with one page at a time. Use it as a context manager.
+    """The browser, with one page at a time. Use it as a context manager."""
+
+    def __init__(self, log: Path, trusted: Iterable[str | os.PathLike[str]] = ()) -> None:
+        program, environment = find_browser()
+        keys = ",".join(key_of(each) for each in trusted)
+        script = ROOT / "tests" / "js" / "browser.mjs"
+        super().__init__(["node", str(script), program, keys], log, environment)
+
+    def open(self, url: str) -> None:
+        """Show a page, instead of the one before."""
+        self.call("open", {"url": url})
+
+    def evaluate(self, expression: str) -> Json:
+        """What an expression in the page gives."""
+        return self.call("evaluate", {"expression": expression})
+
+    def wait(self, expression: str, timeout: float = DEFAULT_SECONDS) -> Json:
+        """What an expression in the page gives, once that is true."""
+        return self.call("wait", {"expression": expression}, timeout=timeout)
+
+    def complaints(self) -> list[str]:
+        """What the page threw where nobody caught it."""
+        found: list[str] = self.call("complaints", {})
+        return found
+
+    def logged(self) -> list[str]:
+        """What is in the page's console."""
+        found: list[str] = self.call("logged", {})
+        return found
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        """Take a picture of what is seen, or of the whole page."""
+        self.call("screenshot", {"path": str(path), "fullPage": whole})
+
+
+class AppBrowser(Browser):
+    """The browser with the application of tests/js/page.
 
     Attributes:
         program: The page's program, bundled.
     """
 
     def __init__(self, log: Path, trusted: Iterable[str | os.PathLike[str]]) -> None:
-        program, environment = find_browser()
-        keys = ",".join(key_of(each) for each in trusted)
-        script = ROOT / "tests" / "js" / "browser.mjs"
-        super().__init__(["node", str(script), program, keys], log, environment)
+        super().__init__(log, trusted)
         self.program: str = self.call("bundle", {})
-
-    def open(self, url: str) -> None:
-        """Show a page, instead of the one before."""
-        self.call("open", {"url": url})
 
     def app(self, call: str) -> Json:
         """What a call of the page's `app` returns, as "list()"."""
-        return self.call("evaluate", {"expression": f"app.{call}"})
-
-    def wait(self, expression: str, timeout: float = DEFAULT_SECONDS) -> Json:
-        """What an expression in the page gives, once that is true."""
-        return self.call("wait", {"expression": expression}, timeout=timeout)
+        return self.evaluate(f"app.{call}")
 
     def wait_list(self, items: list[str]) -> None:
         """Wait until the page's document has these items."""
@@ -97,19 +122,6 @@ class Browser(Commanded):
     def frames(self) -> int:
         """How many frames went over all sockets, in both directions."""
         return sum(each["sent"] + each["received"] for each in self.sockets())
-
-    def complaints(self) -> list[str]:
-        """What the page threw where nobody caught it."""
-        found: list[str] = self.call("complaints", {})
-        return found
-
-    def logged(self) -> list[str]:
-        """What is in the page's console."""
-        found: list[str] = self.call("logged", {})
-        return found
-
-    def screenshot(self, path: Path) -> None:
-        self.call("screenshot", {"path": str(path)})
 
 
 class Site:

@@ -15,7 +15,7 @@ import pytest
 
 from amsync import Limits, Server, TLSConfig
 from amsync.version import API_PATH
-from jsclient.browser import Browser, Site
+from jsclient.browser import AppBrowser, Site
 from jsclient.clients import Clients
 from jsclient.conftest import Serve
 from support.issuer import IssuerServer
@@ -27,14 +27,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 @pytest.fixture(scope="module")
 def browser(
     tmp_path_factory: pytest.TempPathFactory, odd_session: IssuerServer, pair: TLSConfig
-) -> Iterator[Browser]:
+) -> Iterator[AppBrowser]:
     log = tmp_path_factory.mktemp("browser") / "browser.log"
-    with Browser(log, [pair.cert, odd_session.ca]) as browser:
+    with AppBrowser(log, [pair.cert, odd_session.ca]) as browser:
         yield browser
 
 
 @pytest.fixture
-def open_page(odd: IssuerServer, browser: Browser) -> Iterator[Callable[..., Site]]:
+def open_page(odd: IssuerServer, browser: AppBrowser) -> Iterator[Callable[..., Site]]:
     """Show the page, which gets its tokens from a function of the reason; nothing may be thrown."""
 
     def show(server: Server, token: Callable[[str], str | None]) -> Site:
@@ -73,7 +73,7 @@ class TestRefusals:
         serve: Serve,
         issuer: IssuerServer,
         odd: IssuerServer,
-        browser: Browser,
+        browser: AppBrowser,
         open_page: Any,
     ) -> None:
         server, token = serve(allowed_origins=[odd.url]), issuer.token(aud="somebody-else")
@@ -95,7 +95,7 @@ class TestRefusals:
         serve: Serve,
         issuer: IssuerServer,
         odd: IssuerServer,
-        browser: Browser,
+        browser: AppBrowser,
         open_page: Any,
     ) -> None:
         auth = {"required_claims": {"role": "editor"}}
@@ -112,7 +112,7 @@ class TestRefusals:
         serve: Serve,
         issuer: IssuerServer,
         odd: IssuerServer,
-        browser: Browser,
+        browser: AppBrowser,
         open_page: Any,
         clients: Clients,
     ) -> None:
@@ -127,7 +127,7 @@ class TestRefusals:
         assert status["retryInMs"] >= 5000
 
     def test_page_of_an_origin_that_is_not_allowed_learns_nothing(
-        self, serve: Serve, issuer: IssuerServer, browser: Browser, open_page: Any
+        self, serve: Serve, issuer: IssuerServer, browser: AppBrowser, open_page: Any
     ) -> None:
         server = serve(allowed_origins=["https://app.example.org"])
         open_page(server, lambda reason: issuer.token())
@@ -143,7 +143,7 @@ def test_page_in_all_that_can_happen_to_it(
     issuer: IssuerServer,
     odd: IssuerServer,
     open_page: Any,
-    browser: Browser,
+    browser: AppBrowser,
     clients: Clients,
     tmp_path: Path,
 ) -> None:

@@ -43,7 +43,6 @@ def test_health_and_readiness(start: StartServer) -> None:
     server = start(admin_port=0)
     assert get_json(server, "/healthz") == (200, {"status": "ok"})
     assert get_json(server, "/readyz") == (200, {"status": "ready", "reasons": []})
-    assert get(server, "/")[0] == 404
     assert get(server, "/nothing")[0] == 404
 
 
