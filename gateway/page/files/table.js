@@ -17,7 +17,11 @@ import { h } from "./dom.js"
 export function table({ caption, columns, rows, key, empty }) {
   if (!rows.length) return h("p", { class: "empty" }, empty)
   const head = ({ title, kind }) =>
-    h("th", { role: "columnheader", scope: "col", class: kind }, title)
+    h(
+      "th",
+      { role: "columnheader", scope: "col", class: kind },
+      title || h("span", { class: "unseen" }, "What can be done"),
+    )
   return h(
     "table",
     { role: "table", "aria-label": caption },

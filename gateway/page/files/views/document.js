@@ -105,7 +105,7 @@ function problem(error) {
 }
 
 function summary(details, changed, leave) {
-  const { document_id: id, url, heads, peers } = details
+  const { document_id: id, url, heads, peers, peer_count: total } = details
   const save = (what, name) => () => download(path(["documents", id, what]), `${id}.${name}`)
   return [
     h("h1", { class: "id" }, code(id)),
@@ -134,7 +134,8 @@ function summary(details, changed, leave) {
     h(
       "section",
       { key: "peers", "aria-labelledby": "peers" },
-      h("h2", { id: "peers" }, count(peers.length, "peer")),
+      h("h2", { id: "peers" }, count(total, "peer")),
+      total > peers.length && h("p", { class: "hint" }, `The first ${number(peers.length)} are shown.`),
       table({
         caption: "Peers that sync this document",
         columns: PEERS,

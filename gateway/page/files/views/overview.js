@@ -34,7 +34,7 @@ export function open(state) {
     h(
       "section",
       { "aria-labelledby": "plots" },
-      h("h2", { id: "plots" }, "As it went"),
+      h("h2", { id: "plots" }, "Lately"),
       h("div", { class: "plots" }, plots.map(each => each.element)),
     ),
     members,
@@ -134,11 +134,8 @@ function workers({ workers }) {
   return section("workers", "Workers", workers, columns, "worker_id", "No worker is alive.")
 }
 
-const WELL = ["ok", "ready", "running", "alive", "serving"]
-
 function condition(state) {
-  const kind = WELL.includes(state) ? "ok" : "warn"
-  return [h("i", { class: `dot ${kind}` }), " ", foreign(state)]
+  return [h("i", { class: state === "serving" ? "dot ok" : "dot warn" }), " ", foreign(state)]
 }
 
 function section(id, title, rows, columns, key, empty) {

@@ -5,7 +5,7 @@ import { sentence } from "../dialog.js"
 import { fill, h } from "../dom.js"
 import { Poll } from "../poll.js"
 import { table } from "../table.js"
-import { bytes, code, count, foreign, instant } from "../text.js"
+import { bytes, code, count, foreign, instant, number } from "../text.js"
 
 const SECONDS = 30
 
@@ -34,15 +34,20 @@ export function open() {
     SECONDS,
     (answer, error) => {
       if (error) return fill(lead, sentence(`The list could not be read: ${inWords(error)}`))
-      const { files } = answer
-      fill(
-        lead,
-        files.length
-          ? `${count(files.length, "file")} that could not be read, set aside on the volume.`
-          : "Nothing had to be set aside.",
+      const { files, count: total } = answer
+      const part = total > files.length ? `; the newest ${number(files.length)} are shown` : ""
+      const told = `${count(total, "file")} that could not be read, set aside on the volume${part}.`
+      fill(lead, total ? told : "Nothing had to be set aside.")
+      return fill(
+        body,
+        table({
+          caption: "Files set aside",
+          columns: COLUMNS,
+          rows: files,
+          key: each => each.path,
+          empty: "Files that can't be read are set aside, never deleted.",
+        }),
       )
-      const keyed = { rows: files, key: each => each.path, empty: "Files that can't be read are set aside, never deleted." }
-      return fill(body, table({ caption: "Files set aside", columns: COLUMNS, ...keyed }))
     },
   ).start()
   return { element, update: () => {}, close: () => poll.stop(), retry: poll.now }

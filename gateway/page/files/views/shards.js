@@ -110,11 +110,11 @@ function square(shard, isFocusable, isChosen, choose) {
       tabindex: isFocusable ? 0 : -1,
       "aria-selected": String(isChosen),
       "aria-label": told(shard),
+      "data-lag": late ? short(late) : null,
       onclick: () => choose(shard.shard),
       onfocus: () => choose(shard.shard),
     },
-    h("b", null, shard.shard),
-    late ? h("span", null, short(late)) : null,
+    shard.shard,
   )
 }
 
