@@ -88,7 +88,6 @@ const commands = {
   /** What a user does; elements are found as one would tell them on the telephone. */
   click: ({ role, name }) => page.getByRole(role, { name }).first().click(),
   fill: ({ label, text }) => page.getByLabel(label).fill(text),
-  choose: ({ label, value }) => page.getByLabel(label).selectOption(value),
   upload: ({ label, path }) => page.getByLabel(label).setInputFiles(path),
   press: ({ key }) => page.keyboard.press(key),
   type: ({ text }) => page.keyboard.type(text),

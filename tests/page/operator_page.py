@@ -39,9 +39,6 @@ class OperatorPage(Browser):
     def fill(self, label: str, text: str) -> None:
         self.call("fill", {"label": label, "text": text})
 
-    def choose(self, label: str, value: str) -> None:
-        self.call("choose", {"label": label, "value": value})
-
     def upload(self, label: str, path: Path) -> None:
         self.call("upload", {"label": label, "path": str(path)})
 

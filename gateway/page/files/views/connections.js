@@ -11,10 +11,10 @@ const SECONDS = 5
 const LIMIT = 100
 
 const KEEP_OUT = [
-  [300, "5 minutes"],
-  [3600, "1 hour"],
-  [86400, "1 day"],
-]
+  ["300", "5 minutes"],
+  ["3600", "1 hour"],
+  ["86400", "1 day"],
+].map(([seconds, text]) => [seconds, `Close all of this user's, and keep them out for ${text}`])
 
 /** See the module's text. */
 export function open(state, at) {
@@ -90,29 +90,27 @@ function connections({ gateway, connections, next }, after, changed) {
 }
 
 function askKick(gateway, { connection, peer_id, issuer, subject }, changed) {
-  const option = (value, text) => h("option", { value }, text)
-  const how = h(
-    "select",
-    { id: "how" },
-    option("", "Close this connection; its client may come back at once"),
-    subject !== null &&
-      KEEP_OUT.map(([seconds, text]) =>
-        option(seconds, `Close all of this user's connections, and keep them out for ${text}`),
-      ),
+  const once = "Close this connection; its client may come back at once"
+  const choices = [["", once], ...(subject === null ? [] : KEEP_OUT)]
+  const fields = choices.map(([value]) =>
+    h("input", { type: "radio", name: "how", value, checked: value === "" }),
   )
   ask({
     title: "Kick a client?",
     body: [
       h("p", null, "Peer ", foreign(peer_id), subject !== null && [", user ", foreign(subject)]),
-      h("label", { for: "how" }, "What shall happen"),
-      how,
+      h(
+        "fieldset",
+        null,
+        h("legend", null, "What shall happen"),
+        choices.map(([, text], number) => h("label", null, fields[number], text)),
+      ),
     ],
     action: "Kick",
     isGrave: true,
     act: async () => {
-      const body = how.value
-        ? { issuer, subject, seconds: Number(how.value) }
-        : { gateway, connection }
+      const seconds = Number(fields.find(each => each.checked).value)
+      const body = seconds ? { issuer, subject, seconds } : { gateway, connection }
       const { closed_here: closed } = await call("POST", "access/kick", body)
       notice(`${count(closed, "connection")} closed at this gateway.`)
       changed()
