@@ -228,7 +228,9 @@ class Metrics:
         )
         self._event("changes_refused", "Messages whose changes were not taken.", "reason", of)
         self._event("engine_faults", "Sync messages that the engine refused.", "reason", of)
-        self.engine_broken = self._event("engine_broken", "Failures inside the engine, by error.", "error", of)
+        self.engine_broken = self._event(
+            "engine_broken", "Failures inside the engine, by error.", "error", of
+        )
         self._event("loop_breaker_trips", "Sync loops that were broken.", "outcome", of)
         self._event(
             "unanswered_holds", "Times that a peer got nothing more until it answers.", "", of
