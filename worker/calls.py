@@ -44,6 +44,8 @@ WRITE = (*MAKE, "apply", "take")
 READ = ("get", "info", "value")
 
 MAX_SHOWN_PEERS = 1_000
+MAX_VALUE_BYTES = 256 * 1024 * 1024
+"""Of a value in memory; a few kilobytes on disk can hold gigabytes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def work(call: Call, engine: EngineDocument, factory: EngineFactory) -> Callable
 
 
 def _value(engine: EngineDocument) -> Done:
-    shown = json.dumps(jsonable(engine.value()), ensure_ascii=False)
+    shown = json.dumps(jsonable(engine.value(MAX_VALUE_BYTES)), ensure_ascii=False)
     return Done(content=shown.encode(errors="surrogatepass"))
 
 

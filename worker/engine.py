@@ -122,10 +122,10 @@ class NativeDocument:
         """See the binding. Raises EngineRefused, EngineBroken."""
         return _translated(self._document.save)
 
-    def value(self) -> object:
+    def value(self, most_bytes: int) -> object:
         """See the binding. Raises EngineRefused, EngineBroken."""
         try:
-            return _translated(self._document.value)
+            return _translated(lambda: self._document.value(most_bytes))
         except ValueError as error:
             raise EngineRefused(str(error)) from error
 

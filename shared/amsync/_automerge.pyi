@@ -249,11 +249,11 @@ class Document:
         are not looked into when they are loaded. EnginePanic.
         """
 
-    def value(self) -> object:
+    def value(self, most_bytes: int | None = None) -> object:
         """The current value as dict, list, str, int, float, bool, None, bytes, datetime (UTC).
 
-        Opens the document. Raises ValueError if it is nested deeper than 256 levels, and like
-        `save`.
+        Opens the document. Raises ValueError if it is nested deeper than 256 levels or takes more
+        than so many bytes, counting 64 for each part beside its text, and like `save`.
         """
 
     def state(self, peer: int) -> dict[str, object]:

@@ -244,8 +244,14 @@ impl Document {
         Ok(PyBytes::new(py, &saved))
     }
 
-    fn value<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let tree = py.detach(|| self.engine.value())??;
+    #[pyo3(signature = (most_bytes=None))]
+    fn value<'py>(
+        &self,
+        py: Python<'py>,
+        most_bytes: Option<usize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let most_bytes = most_bytes.unwrap_or(usize::MAX);
+        let tree = py.detach(|| self.engine.value(most_bytes))??;
         value::to_python(py, &tree)
     }
 

@@ -16,7 +16,7 @@ use crate::peer::{Answers, Peer};
 use crate::reader::Reader;
 use crate::sender::{Memo, Outbox, Sender, States};
 use crate::token;
-use crate::value::{self, TooDeep, Tree};
+use crate::value::{self, Tree, Unshown};
 
 const BYTES_PER_PEER: usize = 400;
 
@@ -266,10 +266,10 @@ impl Engine {
         Ok(guarded(|| document.save())?)
     }
 
-    pub fn value(&self) -> Result<Result<Tree, TooDeep>, Failure> {
+    pub fn value(&self, most_bytes: usize) -> Result<Result<Tree, Unshown>, Failure> {
         self.alive()?;
         let document = self.open()?;
-        Ok(guarded(|| value::read(&document))?)
+        Ok(guarded(|| value::read(&document, most_bytes))?)
     }
 
     /// Get at the changes that peers are owed one by one, and send them.

@@ -16,7 +16,7 @@ use crate::document::hashes;
 use crate::error::{guarded, Failure, Refusal};
 use crate::oracle;
 use crate::outcome::hash_list;
-use crate::value::{self, TooDeep};
+use crate::value::{self, Unshown};
 
 /// A client's copy of one document, for load generators and tests.
 #[pyclass(module = "amsync._automerge")]
@@ -151,8 +151,8 @@ impl Replica {
 
     fn value<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let document = &mut self.document;
-        let tree: Result<value::Tree, TooDeep> =
-            py.detach(|| guarded(|| value::read(document.document())))?;
+        let tree: Result<value::Tree, Unshown> =
+            py.detach(|| guarded(|| value::read(document.document(), usize::MAX)))?;
         value::to_python(py, &tree?)
     }
 

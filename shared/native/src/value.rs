@@ -25,59 +25,97 @@ pub enum Tree {
     Null,
 }
 
-/// Containers are nested deeper than `MOST_LEVELS`.
+/// What a value takes beside its text or bytes, roughly, when it is a Python object.
+const VALUE_BYTES: usize = 64;
+
+/// Why a value can't be given.
 #[derive(Debug)]
-pub struct TooDeep;
+pub enum Unshown {
+    /// Containers are nested deeper than `MOST_LEVELS`.
+    TooDeep,
+    TooLarge,
+}
 
-impl From<TooDeep> for PyErr {
-    fn from(_: TooDeep) -> Self {
-        PyValueError::new_err(format!(
-            "the value is nested deeper than {MOST_LEVELS} levels"
-        ))
+impl From<Unshown> for PyErr {
+    fn from(why: Unshown) -> Self {
+        PyValueError::new_err(match why {
+            Unshown::TooDeep => format!("the value is nested deeper than {MOST_LEVELS} levels"),
+            Unshown::TooLarge => "the value is larger than is allowed here".to_owned(),
+        })
     }
 }
 
-/// The current value of a document.
-pub fn read(document: &Automerge) -> Result<Tree, TooDeep> {
-    read_object(document, &ROOT, ObjType::Map, 0)
+/// The current value of a document, if it takes at most so many bytes.
+pub fn read(document: &Automerge, most_bytes: usize) -> Result<Tree, Unshown> {
+    let mut reading = Reading {
+        document,
+        left_bytes: most_bytes,
+    };
+    reading.object(&ROOT, ObjType::Map, 0)
 }
 
-fn read_object(
-    document: &Automerge,
-    object: &ObjId,
-    kind: ObjType,
-    level: usize,
-) -> Result<Tree, TooDeep> {
-    if level >= MOST_LEVELS {
-        return Err(TooDeep);
+struct Reading<'a> {
+    document: &'a Automerge,
+    left_bytes: usize,
+}
+
+impl Reading<'_> {
+    fn take(&mut self, bytes: usize) -> Result<(), Unshown> {
+        let left = self.left_bytes.checked_sub(bytes);
+        self.left_bytes = left.ok_or(Unshown::TooLarge)?;
+        Ok(())
     }
-    match kind {
-        ObjType::Map | ObjType::Table => document
-            .map_range(object, ..)
-            .map(|item| {
-                let value = read_value(document, &item.value, || item.id(), level)?;
-                Ok((item.key.into_owned(), value))
-            })
-            .collect::<Result<_, _>>()
-            .map(Tree::Map),
-        ObjType::List => document
-            .list_range(object, ..)
-            .map(|item| read_value(document, &item.value, || item.id(), level))
-            .collect::<Result<_, _>>()
-            .map(Tree::List),
-        ObjType::Text => Ok(Tree::Text(document.text(object).unwrap_or_default())),
+
+    fn object(&mut self, object: &ObjId, kind: ObjType, level: usize) -> Result<Tree, Unshown> {
+        if level >= MOST_LEVELS {
+            return Err(Unshown::TooDeep);
+        }
+        self.take(VALUE_BYTES)?;
+        let document = self.document;
+        match kind {
+            ObjType::Map | ObjType::Table => document
+                .map_range(object, ..)
+                .map(|item| {
+                    self.take(item.key.len())?;
+                    let value = self.value(&item.value, || item.id(), level)?;
+                    Ok((item.key.into_owned(), value))
+                })
+                .collect::<Result<_, _>>()
+                .map(Tree::Map),
+            ObjType::List => document
+                .list_range(object, ..)
+                .map(|item| self.value(&item.value, || item.id(), level))
+                .collect::<Result<_, _>>()
+                .map(Tree::List),
+            ObjType::Text => {
+                let text = document.text(object).unwrap_or_default();
+                self.take(text.len())?;
+                Ok(Tree::Text(text))
+            }
+        }
+    }
+
+    fn value(
+        &mut self,
+        value: &ValueRef<'_>,
+        id: impl Fn() -> ObjId,
+        level: usize,
+    ) -> Result<Tree, Unshown> {
+        match value {
+            ValueRef::Object(kind) => self.object(&id(), *kind, level + 1),
+            ValueRef::Scalar(scalar) => {
+                self.take(VALUE_BYTES + scalar_bytes(scalar))?;
+                Ok(read_scalar(scalar))
+            }
+        }
     }
 }
 
-fn read_value(
-    document: &Automerge,
-    value: &ValueRef<'_>,
-    id: impl Fn() -> ObjId,
-    level: usize,
-) -> Result<Tree, TooDeep> {
-    match value {
-        ValueRef::Object(kind) => read_object(document, &id(), *kind, level + 1),
-        ValueRef::Scalar(scalar) => Ok(read_scalar(scalar)),
+fn scalar_bytes(scalar: &ScalarValueRef<'_>) -> usize {
+    match scalar {
+        ScalarValueRef::Bytes(bytes) => bytes.len(),
+        ScalarValueRef::Str(text) => text.len(),
+        _ => 0,
     }
 }
 
