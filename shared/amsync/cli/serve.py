@@ -1,5 +1,8 @@
 """`amsync serve`."""
 
+import secrets
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +59,28 @@ console.log("created", handle.url)
 @limit_options
 def serve(**given: Any) -> None:
     """Serve the documents of one directory, all in this process."""
-    run(lambda: Node(_node_options(given)), _greeting, given)
+    made_up = ""
+
+    def make() -> Node:
+        nonlocal made_up
+        options = _node_options(given)
+        if _may_make_up_token(options):
+            made_up = secrets.token_urlsafe()
+            options = replace(options, admin_token=made_up)
+        return Node(options)
+
+    def greet(node: Node) -> str:
+        if made_up:  # to the terminal alone: neither into a log nor a pipe
+            click.echo(f"{node.admin_url}/#token={made_up}", err=True)
+        return _greeting(node)
+
+    run(make, greet, given)
+
+
+def _may_make_up_token(options: NodeOptions) -> bool:
+    """Nobody has given one, and only who sits at this machine sees it."""
+    has_port = options.admin_port is not None and is_loopback(options.admin_host)
+    return options.admin_token is None and has_port and sys.stderr.isatty()
 
 
 def _node_options(given: dict[str, Any]) -> NodeOptions:
