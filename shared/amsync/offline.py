@@ -75,18 +75,23 @@ def read_document(store: Store, document_id: DocumentId) -> StoredDocument:
 
     Raises:
         DocumentNotFound, DocumentDeleted: There is no such document.
-        InvalidDocument: The engine fails on what is stored.
+        InvalidDocument: The engine fails on what is stored, or saves something else.
         StorageError
     """
     stored = store.load(document_id)
     if not stored.blobs:
         raise DocumentNotFound(f"there is no document {document_id}")
     document, faults = _load(stored.blobs)
+    saved = document.save()
+    if document.change_count():
+        found = NativeCodec().inspect(saved)
+        if (found.heads, found.change_count) != (tuple(document.heads()), document.change_count()):
+            raise InvalidDocument("the engine saves something else than it loaded")
     root = store.volume.root
     places = [path.relative_to(root) if path else "the log" for path in stored.paths]
     return StoredDocument(
         document_id=document_id,
-        saved=document.save(),
+        saved=saved,
         heads=tuple(document.heads()),
         change_count=document.change_count(),
         waiting_count=len(document.queued()),
@@ -121,24 +126,20 @@ def saving_to(folder: Path) -> Iterator[DurableFiles]:
 
 
 def save_document(
-    files: DurableFiles, path: Path, document: StoredDocument, *, overwrite: bool = False
+    files: DurableFiles, path: Path, saved: bytes, *, overwrite: bool = False
 ) -> bool:
     """Save a document as a file and read it back; False if it was there already.
 
     Raises:
         DocumentExists: There is a file with other content.
-        InvalidDocument: What would be saved is not what is stored.
         StorageError, OSError: It could not be written.
     """
-    found = NativeCodec().inspect(document.saved)
-    if (found.heads, found.change_count) != (document.heads, document.change_count):
-        raise InvalidDocument("the engine saves something else than it loaded")
     if path.exists() or path.is_symlink():
-        if path.is_file() and path.read_bytes() == document.saved:
+        if path.is_file() and path.read_bytes() == saved:
             return False
         if not overwrite:
             raise DocumentExists(f"{path} is there with other content; --force replaces it")
-    files.write(path, document.saved)
+    files.write(path, saved)
     return True
 
 

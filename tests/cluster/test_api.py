@@ -1,5 +1,6 @@
 """The admin port's calls in a cluster: across gateways, workers and what becomes of shards."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from amsync import generate_document_id
+from amsync._automerge import Replica
 from server.replicas import ReplicaClient, eventually
 from support.admin import DescribedCalls
 
@@ -65,13 +67,18 @@ def test_documents_of_all_workers_are_read_and_changed_at_any_gateway(town: Town
 
 
 def test_large_document_goes_in_and_out(town: Town) -> None:
-    path = f"/documents/{generate_document_id()}/automerge"
-    _, made = town.one.call("POST", "/documents", {"value": {"text": "x" * 1_000_000}})
-    _, saved = town.two.call("GET", f"/documents/{made['document_id']}/automerge")
-    status, said = town.two.call("PUT", path, saved, Content_Type="application/octet-stream")
-    assert (status, said["heads"], said["is_new"]) == (200, made["heads"], True)
-    for name in (made["document_id"], said["document_id"]):
-        town.one.call("DELETE", f"/documents/{name}")
+    path = f"/documents/{generate_document_id()}"
+    replica = Replica(b"somebody")
+    replica.put("noise", os.urandom(20 * 1024 * 1024))
+
+    status, said = town.one.call(
+        "PUT", f"{path}/automerge", replica.save(), Content_Type="application/octet-stream"
+    )
+    assert (status, said["is_new"], said["new_changes"]) == (200, True, 1)
+    _, saved = town.two.call("GET", f"{path}/automerge")
+    assert Replica.load(saved).value() == replica.value()
+    assert len(town.two.call("GET", f"{path}/value")[1]["value"]["noise"]) > 20 * 1024 * 1024
+    town.one.call("DELETE", path)
 
 
 def test_status_has_every_process_with_its_figures(town: Town) -> None:
@@ -167,6 +174,7 @@ def test_without_workers_or_bus_calls_are_refused_soon(tmp_path: Path) -> None:
         eventually(lambda: town.one.call("GET", path)[0] == 200, 40)
 
 
+@pytest.mark.slow
 def test_call_that_is_under_way_when_its_worker_dies_is_done_by_the_next(tmp_path: Path) -> None:
     town = Town(tmp_path)
     with town.cluster as cluster:

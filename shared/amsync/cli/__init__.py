@@ -26,7 +26,10 @@ COMMANDS = {
         "Ask a running process whether it is well, by its admin port.",
     ),
     "fsck": ("amsync.cli.fsck:fsck", "Look for damage in a data directory, without changing it."),
-    "doc": ("amsync.cli.doc:doc", "List, show, export and import the documents of a directory."),
+    "doc": (
+        "amsync.cli.doc:doc",
+        "Documents of a directory or a server: list, show, save, change.",
+    ),
     "backup": ("amsync.cli.backup:backup", "Save all documents, and verify what was saved."),
     "restore": ("amsync.cli.restore:restore", "Take the documents of a backup in."),
     "checkpoint": ("amsync.cli.checkpoint:checkpoint", "Bring everything out of the log."),

@@ -3,18 +3,20 @@
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from amsync.cli.directory import (
     Bar,
-    directory_argument,
     failures,
     json_option,
     opened,
     plain,
     print_json,
 )
+from amsync.cli.places import is_url, place_argument
+from amsync.cli.port import AdminPort
 from amsync.errors import StorageError
 from amsync.storage import RESCAN_SECONDS, Store
 from amsync.storage.check.log import documents_in_log
@@ -22,15 +24,21 @@ from amsync.storage.volume import CONTROL_DIRECTORY
 
 
 @click.command()
-@directory_argument
+@place_argument
 @json_option
-def checkpoint(directory: Path, as_json: bool) -> None:
+def checkpoint(place: str, admin_token: str | None, as_json: bool) -> None:
     """Bring everything out of the log.
 
-    Moves the log's changes into the document folders, so that automerge-repo can open the
-    directory, takes in new <id>.automerge files, and merges the files of documents that have
-    many. Status 1 if part of the log could not be brought out.
+    PLACE is a directory that no server uses, or the URL of an admin port, whose workers then do
+    it. Moves the log's changes into the document folders, so that automerge-repo can open the
+    directory; in a directory also takes in new <id>.automerge files, and merges the files of
+    documents that have many. Status 1 if part of the log could not be brought out.
     """
+    if is_url(place):
+        _ask_workers(AdminPort.of(place, admin_token), as_json)
+    directory = Path(place)
+    if not directory.is_dir():
+        raise click.UsageError(f"{place} is neither a directory nor an http:// or https:// URL")
     if not (directory / CONTROL_DIRECTORY).is_dir():
         raise click.UsageError(f"no server of amsync has used {directory}; it has no log")
     with failures():
@@ -70,6 +78,22 @@ def checkpoint(directory: Path, as_json: bool) -> None:
     if left:
         click.echo(f"Error: {left:,} bytes are in the log still", err=True)
     sys.exit(1 if left else 0)
+
+
+def _ask_workers(port: AdminPort, as_json: bool) -> NoReturn:
+    said = port.call("POST", "/checkpoint")
+    failed = [each for each in said["workers"] if each["problem"] is not None]
+    if as_json:
+        print_json(said)
+    else:
+        for each in said["workers"]:
+            if each["problem"] is None:
+                click.echo(f"worker {plain(each['worker_id'][:8])}: {each['seconds']:.3f} s")
+    for each in failed:
+        click.echo(
+            f"Error: worker {plain(each['worker_id'][:8])}: {plain(each['problem'])}", err=True
+        )
+    sys.exit(1 if failed else 0)
 
 
 def _compact(store: Store, as_json: bool) -> int:

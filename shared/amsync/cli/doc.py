@@ -9,13 +9,16 @@ COMMANDS = {
     "show": ("amsync.cli.reading:show", "Show one document: its value as JSON, sizes, heads."),
     "export": ("amsync.cli.export:export", "Save documents as <id>.automerge files."),
     "import": ("amsync.cli.taking:take", "Take documents in, merging them with what is there."),
+    "create": ("amsync.cli.making:create", "Make a document: empty, or with a value."),
+    "delete": ("amsync.cli.making:delete", "Delete documents for good."),
 }
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def doc() -> None:
-    """List, show, export and import the documents of a directory.
+    """Look at documents, save them, take them in, make and delete them.
 
-    No server may use the directory meanwhile. A document is named by its id, its automerge:
-    URL, or as a UUID.
+    PLACE has them: a directory that no server uses meanwhile, or the URL of an admin port, of
+    `amsync serve` or any gateway of a cluster, which goes on serving. A document is named by its
+    id, its automerge: URL, or as a UUID.
     """

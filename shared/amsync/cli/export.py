@@ -8,20 +8,21 @@ import click
 from amsync.cli.directory import (
     DOCUMENT_ID,
     Bar,
-    directory_argument,
+    failures,
     json_option,
-    opened,
     plain,
     print_json,
 )
+from amsync.cli.places import is_url, open_place, place_argument
 from amsync.errors import AmsyncError
 from amsync.ids import DocumentId
-from amsync.offline import read_document, save_document, saving_to
+from amsync.offline import save_document, saving_to
 from amsync.storage.importer import SUFFIX
+from amsync.worker.engine import NativeCodec
 
 
 @click.command()
-@directory_argument
+@place_argument
 @click.argument("document_ids", metavar="[ID]...", nargs=-1, type=DOCUMENT_ID)
 @click.option(
     "--to",
@@ -34,10 +35,11 @@ from amsync.storage.importer import SUFFIX
 @click.option("--force", is_flag=True, help="Replace files that have other content.")
 @json_option
 def export(
-    directory: Path,
+    place: str,
     document_ids: tuple[DocumentId, ...],
     folder: Path,
     force: bool,
+    admin_token: str | None,
     as_json: bool,
 ) -> None:
     """Save documents as <id>.automerge files.
@@ -46,10 +48,11 @@ def export(
     a file that is there with the same content is left alone. Status 1 if a document could not be
     saved, or not all that is stored of it loads.
     """
-    if folder.resolve().is_relative_to(directory.resolve()):
-        raise click.UsageError(f"--to {folder} is in {directory}, where nothing may be changed")
+    if not is_url(place) and folder.resolve().is_relative_to(Path(place).resolve()):
+        raise click.UsageError(f"--to {folder} is in {place}, where nothing may be changed")
     exported: list[dict[str, object]] = []
     problems: list[dict[str, object]] = []
+    codec = NativeCodec()
 
     def trouble(document_id: DocumentId, why: str) -> None:
         problems.append({"document_id": document_id, "problem": why})
@@ -57,22 +60,24 @@ def export(
         click.echo(f"Error: {document_id}: {plain(why)}", err=True)
 
     with (
-        opened(directory, read_only=True) as store,
+        failures(),
+        open_place(place, admin_token, read_only=True) as source,
         saving_to(folder) as files,
         Bar("exporting", hidden=as_json) as bar,
     ):
-        wanted = list(dict.fromkeys(document_ids)) or store.list_ids()
+        wanted = list(dict.fromkeys(document_ids)) or list(source.ids())
         for done, document_id in enumerate(wanted):
             bar(done, len(wanted))
             path = folder / f"{document_id}{SUFFIX}"
             try:
-                document = read_document(store, document_id)
-                for each in document.losses:
+                read = source.read(document_id)
+                for each in read.losses:
                     trouble(document_id, f"not all of it is saved: {each}")
-                if not document.change_count:
+                if not read.saved:
                     trouble(document_id, "nothing of it can be saved")
                     continue
-                is_written = save_document(files, path, document, overwrite=force)
+                changes = codec.inspect(read.saved).change_count
+                is_written = save_document(files, path, read.saved, overwrite=force)
             except (AmsyncError, OSError) as error:
                 trouble(document_id, str(error))
                 continue
@@ -80,8 +85,8 @@ def export(
                 {
                     "document_id": document_id,
                     "path": str(path),
-                    "changes": document.change_count,
-                    "bytes": len(document.saved),
+                    "changes": changes,
+                    "bytes": len(read.saved),
                     "is_written": is_written,
                 }
             )

@@ -261,7 +261,7 @@ def cluster_options(command: Command) -> Command:
         option(
             "--redis",
             required=True,
-            default=_redis_of_file,
+            default=redis_of_file,
             show_default=False,
             help="Redis or Valkey: redis://, rediss://, unix:// or redis+sentinel:// URL.",
         ),
@@ -269,7 +269,7 @@ def cluster_options(command: Command) -> Command:
     )(command)
 
 
-def _redis_of_file() -> str:
+def redis_of_file() -> str:
     """The URL of AMSYNC_REDIS_FILE, for commands that have no --config, which reads it too."""
     try:
         found = config.read_secret_files(["redis"], os.environ).get("redis")

@@ -6,7 +6,7 @@ tried again for a minute.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -19,13 +19,16 @@ from amsync.config import variable
 from amsync.errors import (
     AmsyncError,
     DocumentDeleted,
+    DocumentExists,
     DocumentNotFound,
     InvalidDocument,
     StorageFull,
 )
 from amsync.ids import DocumentId
+from amsync.jsonvalue import jsonable
 from amsync.offline import DocumentIntake, TakenIn, read_document
 from amsync.storage import Store
+from amsync.worker.engine import NativeCodec, NativeFactory, build_document, value_of
 
 PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.5
@@ -36,6 +39,7 @@ _PASSING = {None, 429, 502, 503, 504}
 _ERRORS: dict[int | None, type[AmsyncError]] = {
     400: InvalidDocument,
     404: DocumentNotFound,
+    409: DocumentExists,
     410: DocumentDeleted,
     413: InvalidDocument,
     422: InvalidDocument,
@@ -59,6 +63,27 @@ class Read:
     losses: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A document as it is shown; None is what this place does not tell.
+
+    Attributes:
+        saved_bytes: As one saved document.
+        stored_bytes: As it is stored.
+        value: As JSON knows it.
+        problems: What of it is not in `value`, in words.
+    """
+
+    changes: int
+    waiting_changes: int | None
+    saved_bytes: int | None
+    stored_bytes: int
+    files: int | None
+    heads: list[str]
+    value: object
+    problems: list[str]
+
+
 class Place(Protocol):
     """Documents that can be read and taken in.
 
@@ -73,8 +98,11 @@ class Place(Protocol):
     def origin(self) -> dict[str, object]:
         """What is known of where its documents come from."""
 
-    def ids(self) -> Iterator[DocumentId]:
+    def ids(self, prefix: str = "") -> Iterator[DocumentId]:
         """Ids of all documents, sorted; none that was there all the time is left out."""
+
+    def show(self, document_id: DocumentId) -> Shown:
+        """Look at one. Raises as `read`."""
 
     def read(self, document_id: DocumentId) -> Read:
         """Read one.
@@ -88,6 +116,20 @@ class Place(Protocol):
 
         Raises:
             DocumentDeleted, InvalidDocument, StorageError
+        """
+
+    def create(self, document_id: DocumentId, value: Mapping[str, object] | None) -> list[str]:
+        """Make one with a value, or empty; returns its heads in hex.
+
+        Raises:
+            DocumentExists, DocumentDeleted, InvalidDocument, StorageError
+        """
+
+    def delete(self, document_id: DocumentId) -> None:
+        """Delete one for good.
+
+        Raises:
+            DocumentNotFound, DocumentDeleted, StorageError
         """
 
     def quarantined(self) -> int:
@@ -107,9 +149,9 @@ class Directory:
         """See `Place`."""
         return {"storage_id": self._store.volume.storage_id}
 
-    def ids(self) -> Iterator[DocumentId]:
+    def ids(self, prefix: str = "") -> Iterator[DocumentId]:
         """See `Place`."""
-        return iter(sorted(self._store.list_ids()))
+        return (each for each in self._store.list_ids() if each.startswith(prefix))
 
     def read(self, document_id: DocumentId) -> Read:
         """See `Place`."""
@@ -117,9 +159,48 @@ class Directory:
         saved = document.saved if document.change_count else b""
         return Read(saved, tuple(document.losses))
 
+    def show(self, document_id: DocumentId) -> Shown:
+        """See `Place`."""
+        document = read_document(self._store, document_id)
+        value: object = None
+        problems = list(document.losses)
+        try:
+            value = jsonable(value_of(document.saved))
+        except (ValueError, InvalidDocument) as error:
+            problems.append(f"the value can't be shown: {error}")
+        return Shown(
+            changes=document.change_count,
+            waiting_changes=document.waiting_count,
+            saved_bytes=len(document.saved),
+            stored_bytes=document.stored_bytes,
+            files=document.file_count,
+            heads=[head.hex() for head in document.heads],
+            value=value,
+            problems=problems,
+        )
+
     def take_in(self, document_id: DocumentId, saved: bytes) -> TakenIn:
         """See `Place`."""
         return self._intake.take_in(document_id, saved)
+
+    def create(self, document_id: DocumentId, value: Mapping[str, object] | None) -> list[str]:
+        """See `Place`."""
+        try:
+            saved = NativeFactory().initial_change() if value is None else build_document(value)
+        except (TypeError, ValueError) as error:
+            raise InvalidDocument(str(error)) from error
+        if self._store.exists(document_id):
+            raise DocumentExists(f"document {document_id} exists already")
+        self._intake.take_in(document_id, saved)
+        return [head.hex() for head in NativeCodec().inspect(saved).heads]
+
+    def delete(self, document_id: DocumentId) -> None:
+        """See `Place`."""
+        if self._store.is_deleted(document_id):
+            raise DocumentDeleted(f"document {document_id} was deleted and stays deleted")
+        if not self._store.exists(document_id):
+            raise DocumentNotFound(f"document {document_id} is not stored here")
+        self._store.delete(document_id)
 
     def quarantined(self) -> int:
         """See `Place`."""
@@ -139,10 +220,31 @@ class Running:
         found = _patiently(lambda: self._port.call("GET", "/cluster"))
         return {name: found.get(name) for name in ("cluster_id", "storage_id", "version")}
 
-    def ids(self) -> Iterator[DocumentId]:
+    def ids(self, prefix: str = "") -> Iterator[DocumentId]:
         """See `Place`."""
-        pages = _patiently(lambda: list(self._port.pages("/documents", "documents")))
+        pages = _patiently(lambda: list(self._port.pages("/documents", "documents", prefix=prefix)))
         return (DocumentId(each["document_id"]) for each in pages)
+
+    def show(self, document_id: DocumentId) -> Shown:
+        """See `Place`."""
+        path = path_of("documents", document_id)
+        said = _patiently(lambda: self._port.call("GET", path))
+        value: object = None
+        problems: list[str] = []
+        try:
+            value = _patiently(lambda: self._port.call("GET", f"{path}/value"))["value"]
+        except InvalidDocument as error:
+            problems.append(f"the value can't be shown: {error}")
+        return Shown(
+            changes=said["changes"],
+            waiting_changes=None,
+            saved_bytes=None,
+            stored_bytes=said["stored_bytes"],
+            files=None,
+            heads=said["heads"],
+            value=value,
+            problems=problems,
+        )
 
     def read(self, document_id: DocumentId) -> Read:
         """See `Place`."""
@@ -160,9 +262,21 @@ class Running:
         taken = _patiently(lambda: self._port.upload("PUT", path, saved))
         return TakenIn(is_new=bool(taken["is_new"]), change_count=int(taken["new_changes"]))
 
+    def create(self, document_id: DocumentId, value: Mapping[str, object] | None) -> list[str]:
+        """See `Place`."""
+        body: dict[str, object] = {"document_id": document_id}
+        if value is not None:
+            body["value"] = value
+        heads: list[str] = _once(lambda: self._port.call("POST", "/documents", body))["heads"]
+        return heads
+
+    def delete(self, document_id: DocumentId) -> None:
+        """See `Place`."""
+        _once(lambda: self._port.call("DELETE", path_of("documents", document_id)))
+
     def quarantined(self) -> int:
         """See `Place`."""
-        return len(_patiently(lambda: self._port.call("GET", "/quarantine"))["files"])
+        return int(_patiently(lambda: self._port.call("GET", "/quarantine"))["count"])
 
 
 def _patiently(do: Callable[[], T]) -> T:
@@ -173,10 +287,20 @@ def _patiently(do: Callable[[], T]) -> T:
             return do()
         except PortError as error:
             if error.status in _ERRORS:
-                raise _ERRORS[error.status](error.message) from error
+                raise _ERRORS[error.status](error.detail) from error
             if error.status not in _PASSING or time.monotonic() > until:
                 raise
         time.sleep(PAUSE_SECONDS)
+
+
+def _once(do: Callable[[], T]) -> T:
+    """Do what would say something else the second time."""
+    try:
+        return do()
+    except PortError as error:
+        if error.status in _ERRORS:
+            raise _ERRORS[error.status](error.detail) from error
+        raise
 
 
 def is_url(place: str) -> bool:
@@ -185,19 +309,26 @@ def is_url(place: str) -> bool:
 
 
 @contextlib.contextmanager
-def open_place(place: str, admin_token: str | None, *, read_only: bool) -> Iterator[Place]:
+def open_place(
+    place: str, admin_token: str | None, *, read_only: bool, makes: bool = False
+) -> Iterator[Place]:
     """Open what `PLACE` means; what goes wrong ends the command.
 
-    A directory must exist, unless something is to be written into it.
+    A directory must exist, unless `makes`.
     """
     if is_url(place):
         yield Running(AdminPort.of(place, admin_token))
         return
     path = Path(place)
-    if (read_only and not path.exists()) or (path.exists() and not path.is_dir()):
+    if (not makes and not path.exists()) or (path.exists() and not path.is_dir()):
         raise click.UsageError(f"{place} is neither a directory nor an http:// or https:// URL")
     with opened(path, read_only=read_only) as store:
         yield Directory(path, store)
+
+
+def place_argument(command: Command) -> Command:
+    """Add PLACE, and --admin-token."""
+    return click.argument("place", metavar="PLACE")(token_option(command))
 
 
 def token_option(command: Command) -> Command:

@@ -34,11 +34,12 @@ class PortError(click.ClickException):
 
     Attributes:
         status: HTTP status; None if there was no answer, or only a part of one.
+        detail: What the server says of it.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, detail: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.detail = status, detail or message
 
 
 def port_options(command: Command) -> Command:
@@ -163,7 +164,8 @@ class AdminPort:
             answer = connection.getresponse()
             if not 200 <= answer.status < 300:
                 detail = _detail(answer.read(MAX_PROBLEM_BYTES))
-                raise PortError(f"{self.place} answers {answer.status}: {detail}", answer.status)
+                message = f"{self.place} answers {answer.status}: {detail}"
+                raise PortError(message, answer.status, detail)
             yield answer
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise PortError(f"no answer from {self.place}: {error}") from error

@@ -57,7 +57,7 @@ def restore(
         if place:
             if not is_url(place) and Path(place).resolve() == source.resolve():
                 raise click.UsageError(f"{place} is the backup")
-            with open_place(place, admin_token, read_only=False) as target:
+            with open_place(place, admin_token, read_only=False, makes=True) as target:
                 restored.take_all(backup, target, set(only))
         restored.finish(backup, is_taken=bool(place))
 

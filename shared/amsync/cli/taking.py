@@ -11,15 +11,15 @@ import click
 from amsync.cli.directory import (
     DOCUMENT_ID,
     Bar,
-    directory_argument,
+    failures,
     json_option,
-    opened,
     plain,
     print_json,
 )
+from amsync.cli.places import Place, is_url, open_place, place_argument
 from amsync.errors import AmsyncError, InvalidDocumentId
 from amsync.ids import DocumentId, generate_document_id, parse_document_id
-from amsync.offline import DocumentIntake, read_document
+from amsync.offline import read_document
 from amsync.storage import open_store
 from amsync.storage.importer import SUFFIX
 from amsync.storage.volume import CONTROL_DIRECTORY
@@ -44,7 +44,7 @@ class Source:
 
 
 @click.command("import")
-@directory_argument
+@place_argument
 @click.argument(
     "sources",
     metavar="FILE_OR_FOLDER...",
@@ -58,10 +58,11 @@ class Source:
 @click.option("--new-id", is_flag=True, help="Give each document a new id: take in a copy.")
 @json_option
 def take(
-    directory: Path,
+    place: str,
     sources: tuple[Path, ...],
     chosen: DocumentId | None,
     new_id: bool,
+    admin_token: str | None,
     as_json: bool,
 ) -> None:
     """Take documents in, merging them with what is there.
@@ -73,17 +74,16 @@ def take(
     if chosen is not None and (new_id or len(sources) > 1 or sources[0].is_dir()):
         raise click.UsageError("--id goes with one file, and not with --new-id")
     for source in sources:
-        if source.resolve() == directory.resolve():
+        if not is_url(place) and source.resolve() == Path(place).resolve():
             raise click.UsageError(f"{source} is the directory that would take it in")
     accounts = _Accounts(as_json)
-    with opened(directory, read_only=False) as store:
-        intake = DocumentIntake(store)
+    with failures(), open_place(place, admin_token, read_only=False) as target:
         for path in sources:
             with Bar(f"importing {plain(str(path))}", hidden=as_json) as bar:
                 for done, found in enumerate(_sources(path)):
                     bar(done, found.total)
                     bar.clear()
-                    accounts.take(intake, found, generate_document_id() if new_id else chosen)
+                    accounts.take(target, found, generate_document_id() if new_id else chosen)
     accounts.finish()
 
 
@@ -95,7 +95,7 @@ class _Accounts:
         self._taken: list[dict[str, Any]] = []
         self._refused: list[dict[str, Any]] = []
 
-    def take(self, intake: DocumentIntake, source: Source, chosen: DocumentId | None) -> None:
+    def take(self, target: Place, source: Source, chosen: DocumentId | None) -> None:
         document_id = chosen or source.document_id
         if isinstance(source.saved, str):
             self._refuse(source, source.saved)
@@ -105,7 +105,7 @@ class _Accounts:
             self._refuse(source, why)
             return
         try:
-            taken = intake.take_in(document_id, source.saved)
+            taken = target.take_in(document_id, source.saved)
         except (AmsyncError, OSError) as error:
             self._refuse(source, str(error))
             return
