@@ -169,8 +169,8 @@ $(STAMPS)/dev: $(PYTHON_PACKAGES) | $(STAMPS)/package
 	@touch $@
 
 $(STAMPS)/fuzz: $(STAMPS)/dev $(PYTHON_PACKAGES)
-	@echo "installing the fuzzer"
-	@$(BIN)/maturin develop --release --locked --quiet --extras dev,fuzz
+	@echo "installing the fuzzers"
+	@$(BIN)/maturin develop --release --locked --quiet --extras dev,fuzz,fuzz-api
 	@touch $@
 
 $(STAMPS)/javascript: tests/js/package.json tests/js/package-lock.json $(STAMPS)/venv $(NO_MODULES)

@@ -3,7 +3,7 @@
 #
 #   tools/lock.sh        (make lock)
 #
-# constraints.txt gets name==version lines only, and covers the extras dev and fuzz.
+# constraints.txt gets name==version lines only, and covers the extras dev, fuzz and fuzz-api.
 # Each package-lock.json keeps versions and checksums, but no addresses: `resolved` is left out by
 # .npmrc, `funding` (addresses of persons) here. tests/packaging/test_locks.py holds all of it.
 set -eu
@@ -18,7 +18,7 @@ import sys, tomllib
 with open(sys.argv[1], "rb") as file:
     project = tomllib.load(file)["project"]
 extras = project["optional-dependencies"]
-print(*project["dependencies"], *extras["dev"], *extras["fuzz"], sep="\n")
+print(*project["dependencies"], *extras["dev"], *extras["fuzz"], *extras["fuzz-api"], sep="\n")
 END
 PIP_CONSTRAINT='' "$scratch/venv/bin/pip" install --quiet -r "$scratch/wanted.txt"
 {

@@ -66,7 +66,7 @@ class DocumentsApi(Place):
                 "Make a document: with a value, empty, or as a copy of a saved one.",
                 record(**_NAMED, heads=_HEADS),
                 status=201,
-                takes=options(document_id=TEXT, value={"type": "object"}),
+                takes=options(document_id=maybe(TEXT), value={"type": "object"}),
                 takes_bytes=True,
                 is_large=True,
                 problems=(409, 410, *_OF_SHARD, *_WRITING),

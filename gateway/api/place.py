@@ -31,6 +31,7 @@ FindGateway = Callable[[], "Gateway | None"]
 
 PAGE = 100
 MAX_PAGE = 1_000
+MAX_NUMBER = 10**18
 
 _STATUS = {
     DocumentNotFound: HTTPStatus.NOT_FOUND,
@@ -76,15 +77,11 @@ def problems() -> Iterator[None]:
         raise problem_of(error) from error
 
 
-def whole(name: str) -> Callable[[str], int]:
-    """Read a whole number, 0 or more. Raises Problem."""
-
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) < 20):
-            raise bad(f"{name}={text[:20]!r} must be a whole number")
-        return int(text)
-
-    return read
+def _number(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+    if not 0 <= number <= MAX_NUMBER:
+        raise bad(f"after={text[:20]!r} must be a whole number")
+    return number
 
 
 def _page_size(text: str) -> int:
@@ -109,7 +106,7 @@ LIMIT = Parameter(
     str(PAGE),
 )
 AFTER_NUMBER = Parameter(
-    "after", "`next` of the page before.", {**COUNT, "maximum": 10**18}, whole("after"), "0"
+    "after", "`next` of the page before.", {**COUNT, "maximum": MAX_NUMBER}, _number, "0"
 )
 AFTER_TEXT = Parameter("after", "`next` of the page before.", TEXT, str, "")
 DOCUMENT = Parameter("document_id", "An id, an automerge: URL or a UUID.", TEXT, _document_id)
