@@ -657,12 +657,18 @@ class Worker:
                     if engine.change_count():  # of nothing there is nothing to save
                         good.insert(0, engine.save())
                 except EngineRefused as error:
-                    log.warning("a bad file stays where it is", extra={"error": str(error)})
+                    log.warning(
+                        "a bad file stays where it is",
+                        extra={"document_id": document_id, "error": str(error)},
+                    )
                     continue
                 try:
                     self._store.bad_blob(document_id, stored.paths[index], good, why)
                 except StorageFull as error:  # what is good can be served, and the rest waits
-                    log.warning("a bad file stays where it is", extra={"error": str(error)})
+                    log.warning(
+                        "a bad file stays where it is",
+                        extra={"document_id": document_id, "error": str(error)},
+                    )
         except DocumentDeleted:
             pass
         except StorageError as error:
@@ -793,7 +799,7 @@ class Worker:
                 delay = TICK_SECONDS
         for _ in found:
             self._metrics.count("documents_found_late")
-        log.info("looked again for other servers' last writes", extra={"documents": len(found)})
+        log.info("looked again for other servers' last writes", extra={"count": len(found)})
         self.found(found)
 
     def found(self, document_ids: Collection[DocumentId]) -> None:

@@ -156,6 +156,6 @@ class Claims:
             if self._may_warn():
                 log.warning(
                     "a token does not say what it may; access is refused",
-                    extra={"claim": self._name, "what": str(error)},
+                    extra={"claim": self._name, "error": str(error)},
                 )
             return _EMPTY

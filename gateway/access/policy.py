@@ -221,7 +221,7 @@ class AccessPolicy:
         if self._may_warn[source.name]():
             log.warning(
                 "who decides on access can't be asked; it counts as a no",
-                extra={"source": source.name, "what": str(failure)},
+                extra={"source": source.name, "reason": failure.label, "error": str(failure)},
             )
         now = self._clock()
         again_at = now + FAILURE_SECONDS

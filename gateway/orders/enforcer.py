@@ -116,7 +116,9 @@ class Enforcer:
     async def _issue(self, order: Order) -> int:
         met = self.take(order)
         kind = type(order).__name__.lower()
-        log.info("an operator has ordered", extra={"order": kind, "id": order.id, "met": met})
+        log.info(
+            "an operator has ordered", extra={"order": kind, "order_id": order.id, "count": met}
+        )
         await self._stream.append(order)
         return met
 

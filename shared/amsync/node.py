@@ -177,6 +177,11 @@ class Node(Life):
     # -- state
 
     @property
+    def log_fields(self) -> Mapping[str, object]:
+        """What names this process in each line of the log."""
+        return {"role": "embedded"}
+
+    @property
     def is_running(self) -> bool:
         """Started and not closed, nor failed."""
         return self._is_alive and self._closing is None

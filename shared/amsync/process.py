@@ -79,7 +79,7 @@ async def _together(name: str, parts: Sequence[Callable[[], Coroutine[Any, Any, 
             for part in parts:
                 group.create_task(part())
     except Exception:
-        log.critical("a part failed; all of it ends", extra={"of": name}, exc_info=True)
+        log.critical("a part failed; all of it ends", extra={"part": name}, exc_info=True)
         raise
 
 

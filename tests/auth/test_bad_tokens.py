@@ -128,5 +128,5 @@ def test_mistake_of_ours_refuses_and_is_logged_without_the_token(
     trying(replace(auth_of(issuer), custom_validator=None), scenario, clock=broken)
     (record,) = [each for each in caplog.records if each.name == "amsync.auth"]
     assert record.levelname == "ERROR"
-    assert "ZeroDivisionError in broken" in record.__dict__["what"]
+    assert "ZeroDivisionError in broken" in record.__dict__["error"]
     assert token not in str(record.__dict__)

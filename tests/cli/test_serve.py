@@ -223,7 +223,7 @@ def test_json_logs_are_json(tmp_path: Path) -> None:
         assert {"time", "level", "logger", "event"} <= entry.keys()
     refused = [entry for entry in entries if entry["level"] == "warning"]
     assert refused[0]["event"] == "who decides on access can't be asked; it counts as a no"
-    assert "OSError" in refused[0]["what"]
+    assert "OSError" in refused[0]["error"]
 
 
 def test_wrong_option_ends_with_status_2(tmp_path: Path) -> None:

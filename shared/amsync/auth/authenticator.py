@@ -187,7 +187,7 @@ class Authenticator:
             if self._may_warn():  # not its text: that may hold a part of the token
                 log.error(
                     "verification failed; the client is refused",
-                    extra={"what": f"{type(error).__name__} {_place(error)}"},
+                    extra={"error": f"{type(error).__name__} {_place(error)}"},
                 )
             raise AuthRefused(401, "internal") from None
 

@@ -127,8 +127,8 @@ class RemoteKeys:
         self._count("auth_key_fetches", "ok")
         fields = {
             "issuer": self._name,
-            "keys": len(fetched.keys),
-            "unusable": fetched.unusable_count,
+            "count": len(fetched.keys),
+            "unusable_count": fetched.unusable_count,
         }
         if not len(fetched.keys):
             log.warning("an issuer has no key that can be used", extra=fields)
@@ -143,5 +143,5 @@ class RemoteKeys:
         if self._may_warn():
             log.warning(
                 "an issuer's keys can't be fetched; those that are known are used on",
-                extra={"issuer": self._name, "what": detail},
+                extra={"issuer": self._name, "reason": label, "error": detail},
             )

@@ -51,5 +51,5 @@ class CustomValidator:
 
     def _failed(self, what: str) -> AuthRefused:
         if self._may_warn():
-            log.warning("custom_validator failed; the client is refused", extra={"what": what})
+            log.warning("custom_validator failed; the client is refused", extra={"error": what})
         return AuthRefused(403, "validator_failed")

@@ -15,7 +15,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -396,6 +396,10 @@ class Process(Protocol):
 
     left_behind: bool
 
+    @property
+    def log_fields(self) -> Mapping[str, object]:
+        """What names it in each line of the log."""
+
     async def start(self) -> None:
         """Begin; raises ConfigError, VolumeError, OSError."""
 
@@ -411,7 +415,13 @@ class Process(Protocol):
 
 def run(make: Callable[[], Process], greet: Callable[[Any], str], given: dict[str, Any]) -> None:
     """Run a process until it is told to end; `greet` says what is printed when it is there."""
-    logs.configure(given["log_format"], given["log_level"])
+    process: Process | None = None
+    logs.configure(
+        given["log_format"],
+        given["log_level"],
+        lambda: {} if process is None else process.log_fields,
+        libraries=True,
+    )
     try:
         process = make()
     except ConfigError as error:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import uuid
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -35,6 +35,7 @@ class ClusterMember(Life):
     def __init__(self, options: BusOptions, kind: Kind) -> None:
         super().__init__()
         options.check()
+        self._kind = kind
         self._bus_options = options
         self.metrics = Metrics(kind)
         self.metrics.build.info({"version": __version__, "automerge": AUTOMERGE_VERSION})
@@ -130,6 +131,11 @@ class ClusterMember(Life):
             await self._admin.stop()
         with contextlib.suppress(OSError):
             await self.bus.close()
+
+    @property
+    def log_fields(self) -> Mapping[str, object]:
+        """What names this process in each line of the log."""
+        return {"role": self._kind, f"{self._kind}_id": self.incarnation}
 
     @property
     def is_running(self) -> bool:

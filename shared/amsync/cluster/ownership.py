@@ -295,7 +295,7 @@ class Ownership:
             if each.incarnation in known and each.age_seconds >= DEAD_SECONDS
         }
         if silent and now >= self._calm_until:
-            log.warning("workers are gone", extra={"workers": sorted(silent)})
+            log.warning("workers are gone", extra={"worker_ids": sorted(silent)})
         gateways = [each for each in members if each.kind == "gateway"]
         may_judge = now - self._back_at > GATEWAY_DEAD_SECONDS
         stale = {
@@ -323,9 +323,9 @@ class Ownership:
             if name in stale or now - since > GATEWAY_DEAD_SECONDS
         }
         if dead & stale:
-            log.warning("gateways are gone", extra={"gateways": sorted(dead & stale)})
+            log.warning("gateways are gone", extra={"gateway_ids": sorted(dead & stale)})
         if dead - stale:  # in good order, or expelled by another worker
-            log.info("gateways have left", extra={"gateways": sorted(dead - stale)})
+            log.info("gateways have left", extra={"gateway_ids": sorted(dead - stale)})
         if dead:
             for _ in dead:
                 self._metrics.count("gateways_forgotten")

@@ -43,7 +43,7 @@ class Findings:
     def add(self, kind: str, path: Path, detail: str) -> None:
         """Log a finding and keep it; the oldest one goes when the list is full."""
         logger.warning(
-            "volume finding: %s", kind, extra={"finding": kind, "path": str(path), "detail": detail}
+            "volume finding", extra={"finding": kind, "path": str(path), "error": detail}
         )
         with self._lock:
             self._newest.append(Finding(kind, path, detail))

@@ -388,7 +388,7 @@ class Members:
 
     def _pronounce_dead(self, owner: str) -> None:
         path = _sentence(self._folder / owner)
-        log.warning("worker is dead by its silence", extra={"owner": owner})
+        log.warning("worker is dead by its silence", extra={"holder": owner})
         with storage_errors("write", path), contextlib.suppress(LockHeld, FileNotFoundError):
             self._files.stat(path)
             lock = self._files.lock(path)

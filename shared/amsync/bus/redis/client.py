@@ -251,7 +251,7 @@ class RedisClient:
         if self._was_connected:
             away = time.monotonic() - self._away_since
             logger.info(
-                "Redis is back", extra={"connection": self._name, "seconds": round(away, 3)}
+                "Redis is back", extra={"redis_client": self._name, "seconds": round(away, 3)}
             )
         self._was_connected = True
         self._connected.set()
@@ -264,7 +264,7 @@ class RedisClient:
         self._away_since = time.monotonic()
         if not self._is_closed:
             self._connected.clear()
-            logger.warning("Redis was lost", extra={"connection": self._name, "reason": reason})
+            logger.warning("Redis was lost", extra={"redis_client": self._name, "error": reason})
         self._lost.set()
         self.on_change()
 
@@ -273,7 +273,7 @@ class RedisClient:
         if type(error) is not self._failure:
             self._failure = type(error)
             why = str(error) or f"no answer for {self._answer_seconds:g} s"  # of a TimeoutError
-            extra = {"connection": self._name, "server": str(self._address), "reason": why}
+            extra = {"redis_client": self._name, "redis": str(self._address), "error": why}
             logger.warning("Redis can't be reached, trying on", extra=extra)
         if isinstance(error, ConfigError) and not self._was_connected:
             self._refusal = error

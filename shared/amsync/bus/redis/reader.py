@@ -238,7 +238,7 @@ class RedisReader:
         if isinstance(reply, ReplyError):
             if not self._is_refused:
                 self._is_refused = True
-                extra = {"reason": str(reply)}
+                extra = {"error": str(reply)}
                 logger.warning("Redis refuses to push; streams are read often", extra=extra)
             return
         if not isinstance(reply, list):
@@ -291,7 +291,7 @@ class RedisReader:
                 else:
                     await self._look()
             except (ReplyError, ConfigError) as error:
-                logger.warning("Redis refuses to be read, trying on", extra={"reason": str(error)})
+                logger.warning("Redis refuses to be read, trying on", extra={"error": str(error)})
                 await asyncio.sleep(REFUSED_SECONDS)
             except BusError:
                 await asyncio.sleep(0)  # lost: what follows waits for the next connection
