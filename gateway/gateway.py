@@ -225,7 +225,8 @@ class Gateway:
     def refresh_metrics(self) -> None:
         """Bring those gauges up to date that cost something to keep so."""
         every = self._connections.values()
-        self._metrics.inbound_queue_bytes.set(self._intake.held_bytes)
+        undecided = sum(each.session.queued_bytes for each in every if each.session is not None)
+        self._metrics.inbound_queue_bytes.set(self._intake.held_bytes + undecided)
         self._metrics.outbound_queue_bytes.set(sum(each.unsent_bytes for each in every))
         self._metrics.connections_paused.set(sum(each.is_paused for each in every))
 

@@ -145,7 +145,9 @@ class Metrics:
             of,
         )
         self.inbound_queue_bytes = self._gauge(
-            "inbound_queue_bytes", "Input of clients that workers have not dealt with.", of
+            "inbound_queue_bytes",
+            "Input of clients that waits for decisions on access or for workers.",
+            of,
         )
         self.outbound_queue_bytes = self._gauge(
             "outbound_queue_bytes", "Output for clients that the network has not taken.", of

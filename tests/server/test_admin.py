@@ -6,6 +6,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 
 import amsync
 from amsync import Server, Share
+from amsync.worker.engine import build_document
+from amsync.worker.worker import Worker
 from support.rawclient import RawClient, refused
 
 from .conftest import StartServer
@@ -215,6 +218,28 @@ def test_commit_and_edit_to_peer_latency_are_measured(start: StartServer) -> Non
         assert grown(f"amsync_{name}_count") >= (1 if name.startswith("edit") else 5), name
         assert 0 < grown(f"amsync_{name}_sum") < elapsed * 2, name
     assert grown("amsync_committed_bytes_total") > 0
+
+
+def test_compaction_is_measured(start: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hasty(bus: Any, store: Any, metrics: Any, options: Any, **settings: Any) -> Worker:
+        return Worker(bus, store, metrics, replace(options, checkpoint_seconds=0.0), **settings)
+
+    monkeypatch.setattr("amsync.node.Worker", hasty)
+    server = start()
+    document_id = server.create_document(data={"text": os.urandom(3000).hex()})
+
+    def compacted() -> dict[str, float]:
+        server.apply_changes(document_id, build_document({"more": os.urandom(3000).hex()}))
+        time.sleep(0.2)
+        return samples(server)
+
+    eventually(lambda: compacted()["amsync_compaction_seconds_count"] >= 1)
+
+    found = samples(server)
+    assert found["amsync_compaction_seconds_sum"] > 0
+    assert found["amsync_compaction_read_bytes_total"] > 6000
+    assert found["amsync_compaction_written_bytes_total"] > 6000
+    assert found["amsync_checkpoint_seconds_count"] >= 1
 
 
 def test_documents_in_memory_are_shown(start: StartServer) -> None:

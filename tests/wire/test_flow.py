@@ -12,6 +12,7 @@ from amsync import Server, Share
 from amsync._automerge import Replica
 from amsync.gateway import gateway
 from amsync.gateway.limits import Limits
+from support import admin
 from support.rawclient import RawClient
 
 from .conftest import Serve
@@ -91,7 +92,7 @@ def test_reader_that_is_too_slow_is_closed_and_nobody_else(serve: Serve) -> None
 
 
 def test_broadcasts_are_dropped_before_a_slow_reader_is_closed(serve: Serve) -> None:
-    server = serve(limits=Limits(outbound_bytes=1024 * 1024))
+    server = serve(admin_port=0, limits=Limits(outbound_bytes=1024 * 1024))
     document_id = server.create_document()
     with (
         Witness(server) as witness,
@@ -114,6 +115,7 @@ def test_broadcasts_are_dropped_before_a_slow_reader_is_closed(serve: Serve) -> 
 
         witness.check()
         assert counted(server, "closes", reason="slow") == 0
+        assert scraped(server, "outbound_queue_bytes") > 100_000
         counts = []
         slow.socket.settimeout(0.5)
         try:
@@ -123,6 +125,12 @@ def test_broadcasts_are_dropped_before_a_slow_reader_is_closed(serve: Serve) -> 
             pass
         assert 0 < len(counts) < 400
         assert counts == sorted(set(counts))
+
+
+def scraped(server: Server, name: str) -> float:
+    """A gauge that is brought up to date by a scrape."""
+    assert server.admin_url is not None
+    return admin.metrics(server.admin_url)[f"amsync_{name}"]
 
 
 class Gate:
@@ -145,7 +153,7 @@ def test_input_that_waits_stops_its_socket_and_no_other(
     monkeypatch.setattr(gateway, "PING_SECONDS", 0.2)
     monkeypatch.setattr(gateway, "SILENCE_SECONDS", 1.5)
     gate = Gate("hostile")
-    server = serve(share=gate, limits=Limits(inbound_bytes=64 * 1024))
+    server = serve(share=gate, admin_port=0, limits=Limits(inbound_bytes=64 * 1024))
     document_id = server.generate_document_id()
 
     def taken() -> float:
@@ -160,6 +168,8 @@ def test_input_that_waits_stops_its_socket_and_no_other(
         time.sleep(2.0)
         witness.check()
         assert taken() - before < 100
+        assert scraped(server, "connections_paused") == 1
+        assert scraped(server, "inbound_queue_bytes") > 64 * 1024
 
         gate.open.set()
         wait_for(lambda: taken() - before >= 200, "everything is taken after the gate opened")
