@@ -132,8 +132,9 @@ CASES = [
     Case(
         "AmsyncFilesLow",
         {
-            f'process_open_fds{{job="gateway",{WHERE}}}': steady(900),
-            f'process_max_fds{{job="gateway",{WHERE}}}': steady(1000),
+            f'process_open_fds{{job="j",{WHERE}}}': steady(900),
+            f'process_max_fds{{job="j",{WHERE}}}': steady(1000),
+            f'amsync_build_info{{version="1",job="j",{WHERE}}}': steady(1),
         },
         {
             f'process_open_fds{{job="something else",{WHERE}}}': steady(900),

@@ -1,6 +1,7 @@
 """The calls that log, as they stand in the sources."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ class LogCall:
     fields: frozenset[str] | None
 
 
+@functools.cache
 def log_calls() -> list[LogCall]:
     """All of the package's, as by `log` or `logger`."""
     paths = [

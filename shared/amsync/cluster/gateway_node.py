@@ -200,7 +200,6 @@ class GatewayNode(ClusterMember):
     def _streams(self) -> Sequence[str]:
         return () if self._gateway is None else (self._gateway.stream,)
 
-    async def _refresh(self) -> None:
+    async def _refresh_more(self) -> None:
         if self._gateway is not None:
             self._gateway.refresh_metrics()
-        await super()._refresh()

@@ -3,6 +3,7 @@
 `start` once; it belongs to the loop on which it is awaited.
 """
 
+import asyncio
 import contextlib
 import logging
 import uuid
@@ -99,8 +100,14 @@ class ClusterMember(Life):
 
     async def _refresh(self) -> None:
         """Bring the gauges up to date."""
-        await refresh_streams(self.bus, self.metrics, self._streams())
-        await refresh_redis(self.bus, self.metrics)
+        await asyncio.gather(
+            refresh_streams(self.bus, self.metrics, self._streams()),
+            refresh_redis(self.bus, self.metrics),
+            self._refresh_more(),
+        )
+
+    async def _refresh_more(self) -> None:
+        """The same for what this kind of process has besides."""
 
     @abstractmethod
     def _streams(self) -> Sequence[str]:

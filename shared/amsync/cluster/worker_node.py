@@ -127,9 +127,8 @@ class WorkerNode(ClusterMember):
     def _streams(self) -> Sequence[str]:
         return () if self._worker is None else self._worker.streams
 
-    async def _refresh(self) -> None:
+    async def _refresh_more(self) -> None:
         if self._worker is not None:
             self._worker.refresh_metrics()
-        await super()._refresh()
         if self._store_gauges is not None:
             await self._store_gauges.refresh()
