@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from amsync._automerge import Replica
+from amsync.storage.compaction import LEAST_INCREMENTAL_BYTES
 from interop.conftest import ServerStarter
 from interop.driver import Driver
 from interop.folders import Folder, Written, folders_of_others
@@ -108,10 +109,11 @@ def test_nothing_readable_is_lost_by_edits_and_kill_9(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_nothing_readable_is_lost_by_compaction(
     js: Driver, start_server: ServerStarter, tmp_path: Path
 ) -> None:
-    """The server compacts what was edited, some 10 s later."""
+    """The server compacts what has grown enough, with the next checkpoint: a minute later."""
     data_dir, folders = tmp_path / "moved", folders_of_others()
     _write(data_dir, folders)
     found = _readable(folders)
@@ -121,8 +123,8 @@ def test_nothing_readable_is_lost_by_compaction(
     server = start_server(data_dir)
     visitor = js.connect(server.url)
     _seen(visitor, folders)
-    after_visit = _visit(visitor, folders, "ours")
-    eventually(lambda: all(_is_compacted(folder, data_dir) for folder in due), timeout=60)
+    after_visit = _visit(visitor, folders, "ours", grown_bytes=2 * LEAST_INCREMENTAL_BYTES)
+    eventually(lambda: all(_is_compacted(folder, data_dir) for folder in due), timeout=150)
     server.kill9()
 
     assert _lost(found, data_dir, folders) == {}
@@ -244,11 +246,13 @@ def _seen(reader: Repo, folders: dict[str, Folder]) -> Shown:
     }
 
 
-def _visit(visitor: Repo, folders: dict[str, Folder], label: str) -> Shown:
+def _visit(visitor: Repo, folders: dict[str, Folder], label: str, *, grown_bytes: int = 0) -> Shown:
     """Edit every document; what they are then."""
     docs = [visitor.doc(folder.document_id) for folder in folders.values()]
     for doc in docs:
         doc.edit(["set", ["visit"], label])
+        if grown_bytes:
+            doc.edit(["bytes", ["grown"], grown_bytes])
     for doc in docs:
         doc.wait_saved()
     shown = _seen(visitor, folders)
