@@ -80,7 +80,7 @@ docs: configuration-docs ## build the documentation's site into .build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-serve: configuration-docs ## show it on http://127.0.0.1:8000, rebuilt with each change
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict --livereload --watch shared --watch gateway
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload --watch shared --watch gateway
 
 configuration-docs: $(STAMPS)/dev ## write docs/configuration.md: the options of the commands
 	@$(BIN)/python tools/configuration-docs.py
