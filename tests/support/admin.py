@@ -11,6 +11,8 @@ import jsonschema
 from amsync.version import API_PATH
 
 SECONDS = 20.0
+CALL_SECONDS = 60.0
+"""A gateway answers within 30."""
 
 _SAMPLE = re.compile(r"^(amsync_\S+?) ([0-9.e+-]+)$", re.MULTILINE)
 
@@ -52,7 +54,7 @@ class AdminCalls:
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:
                 return self._said(answer)
         except urllib.error.HTTPError as error:
             with error:
