@@ -388,7 +388,9 @@ class SimulatedWorker(Worker):
                         raise Violation(f"{name} is stored and called unavailable")
         await super()._carry_out(effects)
 
-    def _in_thread(self, pool: object, call: Callable[[Any], Any], document_id: DocumentId) -> None:
+    def _in_thread(
+        self, call: Callable[[Any], Any], document_id: DocumentId, pool: object = None
+    ) -> None:
         server = self._server
         engine = self._engine_in_job(document_id)
         shard = self._shard(document_id) if document_id else None
@@ -413,7 +415,7 @@ class SimulatedWorker(Worker):
             if engine is not None:
                 engine.has_job = False
             self.in_threads -= 1
-            self._results.append(partial(self._give, shard, result))
+            self._results.append(partial(self._give, shard, 0, result))
             self.awaken()
 
         self.later(before, run)
