@@ -9,6 +9,10 @@ import { build } from "esbuild"
 import { chromium } from "playwright-core"
 import { fileURLToPath } from "node:url"
 import readline from "node:readline"
+import { setTimeout } from "node:timers/promises"
+
+const POLL_MS = 25
+const MOST_SHOWN = 3000
 
 const [executablePath, trustedKeys] = process.argv.slice(2)
 const browser = await chromium.launch({
@@ -22,6 +26,18 @@ let sockets = []
 let complaints = []
 let logged = []
 let release = () => {}
+
+/** There is nothing yet that could be asked. */
+const isLoading = ({ message }) => /context was destroyed|of null \(reading/.test(message)
+
+/** Texts that begin so. */
+const starting = text => new RegExp(`^${text.replace(/[^\w ]/g, "\\$&")}`)
+
+/** Where a user can do anything: in a dialog, if there is one. */
+async function seen() {
+  const dialog = page.locator("dialog[open]")
+  return (await dialog.count()) ? dialog : page
+}
 
 const commands = {
   /** The application of page/, as one file for the browser. */
@@ -58,19 +74,36 @@ const commands = {
   },
 
   /** The value of an expression in the page. */
-  evaluate: ({ expression }) => page.evaluate(expression),
-
-  /** Return the value of an expression in the page once it is neither false nor nothing. */
-  async wait({ expression, timeoutMs }) {
-    try {
-      const found = await page.waitForFunction(expression, undefined, { timeout: timeoutMs })
-      return await found.jsonValue()
-    } catch (error) {
-      const shown = await page.evaluate(
-        "globalThis.app ? JSON.stringify([app.statuses, app.asked]) : document.body.innerText",
-      )
-      throw new Error(`${error.message}: ${expression}; found ${shown}`)
+  async evaluate({ expression }) {
+    for (;;) {
+      try {
+        return await page.evaluate(expression)
+      } catch (error) {
+        if (!isLoading(error)) throw error
+        await page.waitForLoadState()
+      }
     }
+  },
+
+  /**
+   * Return the value of an expression in the page once it is neither false nor nothing.
+   *
+   * Asked from here: a page whose policy forbids eval can't be told to wait by itself.
+   */
+  async wait({ expression, timeoutMs }) {
+    const deadline = performance.now() + timeoutMs
+    for (;;) {
+      const found = await page.evaluate(expression).catch(error => {
+        if (!isLoading(error)) throw error
+      })
+      if (found) return found
+      if (performance.now() > deadline) break
+      await setTimeout(POLL_MS)
+    }
+    const shown = await page.evaluate(
+      "globalThis.app ? JSON.stringify([app.statuses, app.asked]) : document.body.innerText",
+    )
+    throw new Error(`not in time: ${expression}; found ${shown.slice(0, MOST_SHOWN)}`)
   },
 
   sockets: () => sockets,
@@ -86,15 +119,15 @@ const commands = {
   },
 
   /** What a user does; elements are found as one would tell them on the telephone. */
-  click: ({ role, name }) => page.getByRole(role, { name }).first().click(),
-  fill: ({ label, text }) => page.getByLabel(label).fill(text),
+  click: async ({ role, name }) => (await seen()).getByRole(role, { name: starting(name) }).first().click(),
+  fill: async ({ label, text }) => (await seen()).getByLabel(label).fill(text),
   upload: ({ label, path }) => page.getByLabel(label).setInputFiles(path),
   press: ({ key }) => page.keyboard.press(key),
   type: ({ text }) => page.keyboard.type(text),
   back: () => page.goBack(),
   async download({ role, name, path }) {
     const waiting = page.waitForEvent("download")
-    await page.getByRole(role, { name }).first().click()
+    await page.getByRole(role, { name: starting(name) }).first().click()
     const download = await waiting
     await download.saveAs(path)
     return download.suggestedFilename()

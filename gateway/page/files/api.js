@@ -119,4 +119,4 @@ async function failure(response) {
 }
 
 /** Any error, in words that end a sentence. */
-export const inWords = error => (error instanceof Failure ? error.message : String(error))
+export const inWords = error => error.message || String(error)

@@ -9,7 +9,7 @@ import { fill, h } from "./dom.js"
 import { Poll } from "./poll.js"
 import { Samples } from "./samples.js"
 import * as session from "./session.js"
-import { foreign } from "./text.js"
+import { count, foreign } from "./text.js"
 import * as connections from "./views/connections.js"
 import * as oneDocument from "./views/document.js"
 import * as documents from "./views/documents.js"
@@ -36,14 +36,14 @@ const main = document.querySelector("#main")
 const state = { cluster: null, samples: new Samples() }
 let poll = null
 let view = null
-let shownAt = null // the route that the view was made for
 let trouble = null // of the newest question
 let isLate = false
 let firstVersion = null
 
 // -- signing in and out
 
-function begin() {
+/** `isAsked`: somebody has just given the token, and the focus was in the form. */
+function begin(isAsked) {
   fill(main, h("p", { class: "alone" }, "Asking the server…"))
   let late = 0
   poll = new Poll(
@@ -56,7 +56,7 @@ function begin() {
     (cluster, error) => {
       clearTimeout(late)
       setLate(false)
-      hear(cluster, error)
+      hear(cluster, error, isAsked)
     },
   ).start()
   showHeader()
@@ -75,10 +75,10 @@ function end(why) {
   document.title = "Sign in – amsync"
   const given = token => {
     session.keep(token)
-    begin()
+    begin(true)
   }
   fill(main, signIn(why, given))
-  main.querySelector("input").focus()
+  main.querySelector("#token").focus()
 }
 
 watch.refused = () => {
@@ -88,7 +88,7 @@ watch.refused = () => {
 
 // -- what the server says
 
-function hear(cluster, error) {
+function hear(cluster, error, isAsked) {
   if (!poll) return
   if (error instanceof Failure && error.kind === "off") {
     end("This server takes no token: it was started without an admin token (--admin-token).")
@@ -108,7 +108,7 @@ function hear(cluster, error) {
     }
   }
   showHeader()
-  if (!view && state.cluster) show(false)
+  if (!view && state.cluster) show(isAsked)
   else if (!view) fill(main, h("p", { class: "alone" }, sentence(inWords(error))))
   else if (!error) view.update()
   main.classList.toggle("stale", trouble !== null && view !== null)
@@ -144,16 +144,13 @@ function show(isMoved) {
   const [name, title, module] = VIEWS.find(([name]) => name === at.name) ?? VIEWS[0]
   const isDocument = name === "documents" && at.more
   view = (isDocument ? oneDocument : module).open(state, at)
-  shownAt = location.hash
   document.title = `${isDocument ? at.more : title} – amsync`
   main.replaceChildren(view.element)
   view.update()
   showHeader()
   if (!isMoved) return
   scrollTo(0, 0)
-  const heading = main.querySelector("h1")
-  heading.tabIndex = -1
-  heading.focus({ preventScroll: true })
+  main.querySelector("h1").focus({ preventScroll: true })
 }
 
 function leave() {
@@ -164,11 +161,11 @@ function leave() {
 addEventListener("hashchange", () => {
   if (session.takeFromAddress()) {
     poll?.stop()
-    begin()
-    if (view) show(true)
+    leave()
+    begin(true)
     return
   }
-  if (!state.cluster || location.hash === shownAt) return
+  if (!state.cluster) return
   clearNotices()
   show(true)
 })
@@ -185,7 +182,7 @@ function showHeader() {
       { href: `#/${name}`, key: name, "aria-current": name === current ? "page" : null },
       title,
       name === "overview" && cluster?.problems.length
-        ? h("span", { class: "badge" }, cluster.problems.length, h("span", { class: "unseen" }, " problems"))
+        ? h("span", { class: "badge", "aria-label": count(cluster.problems.length, "problem") }, cluster.problems.length)
         : null,
     )
   fill(
@@ -249,4 +246,4 @@ addEventListener("unhandledrejection", event => {
 
 session.takeFromAddress()
 if (session.token() === null) end("")
-else begin()
+else begin(false)

@@ -62,7 +62,7 @@ export class Tree {
 
   #entry(entries, index, path) {
     const [name, value] = entries.at(index)
-    const label = h("span", { class: "name" }, h("bdi", null, named(name)))
+    const label = [h("bdi", { class: "name" }, named(name)), h("span", { class: "none" }, ":")]
     const inner = inside(value)
     if (!inner) return h("li", { tabindex: -1 }, label, " ", scalar(value))
     const here = `${path}/${String(name).replaceAll("~", "~0").replaceAll("/", "~1")}`
@@ -123,7 +123,8 @@ function text(value) {
   }
   add(FIRST_CHARACTERS)
   more.onclick = () => add(MORE_CHARACTERS)
-  const quoted = h("bdi", { class: "quoted" }, shown)
+  const quote = sign => h("span", { class: "none" }, sign)
+  const quoted = h("bdi", null, quote("“"), shown, quote("”"))
   return until < value.length ? [quoted, " ", more] : quoted
 }
 

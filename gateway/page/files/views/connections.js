@@ -23,7 +23,7 @@ export function open(state, at) {
   const trouble = h("p", { class: "trouble", role: "alert" })
   const list = h("div")
   const orders = h("div")
-  const element = h("div", null, h("h1", null, "Connections"), lead, trouble, list, orders)
+  const element = h("div", null, h("h1", { tabindex: -1 }, "Connections"), lead, trouble, list, orders)
   const poll = new Poll(
     async signal => {
       const found = await get(path(["connections"], { after, limit: LIMIT }), signal)

@@ -33,7 +33,7 @@ export function open(_state, at) {
     head,
     content,
   )
-  fill(head, h("h1", { class: "id" }, code(named)), h("p", { class: "lead" }, "Asking…"))
+  fill(head, h("h1", { class: "id", tabindex: -1 }, code(named)), h("p", { class: "lead" }, "Asking…"))
 
   let details = null
   let shownHeads = null // those of the content that is shown
@@ -45,7 +45,7 @@ export function open(_state, at) {
     SECONDS,
     (answer, error) => {
       if (error) {
-        if (!details) fill(head, h("h1", { class: "id" }, code(named)), problem(error))
+        if (!details) fill(head, h("h1", { class: "id", tabindex: -1 }, code(named)), problem(error))
         return
       }
       details = answer
@@ -108,7 +108,7 @@ function summary(details, changed, leave) {
   const { document_id: id, url, heads, peers, peer_count: total } = details
   const save = (what, name) => () => download(path(["documents", id, what]), `${id}.${name}`)
   return [
-    h("h1", { class: "id" }, code(id)),
+    h("h1", { class: "id", tabindex: -1 }, code(id)),
     h(
       "div",
       { class: "buttons", key: "buttons" },

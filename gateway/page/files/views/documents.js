@@ -47,7 +47,7 @@ export function open(_state, at) {
     h(
       "div",
       { class: "head" },
-      h("h1", null, "Documents"),
+      h("h1", { tabindex: -1 }, "Documents"),
       h("button", { onclick: askCreate }, "Create…"),
       h("button", { onclick: () => askImport(null) }, "Import…"),
     ),

@@ -66,7 +66,7 @@ function headline(cluster) {
   return [
     h(
       "h1",
-      { class: wrong ? "headline wrong" : "headline" },
+      { class: wrong ? "headline wrong" : "headline", tabindex: -1 },
       wrong ? `${count(wrong, "problem")} to look at.` : "All is well.",
     ),
     h("p", { class: "lead" }, told.filter(Boolean).join(" ")),

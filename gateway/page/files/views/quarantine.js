@@ -28,7 +28,7 @@ const COLUMNS = [
 export function open() {
   const lead = h("p", { class: "lead" }, "Asking…")
   const body = h("div")
-  const element = h("div", null, h("h1", null, "Quarantine"), lead, body)
+  const element = h("div", null, h("h1", { tabindex: -1 }, "Quarantine"), lead, body)
   const poll = new Poll(
     signal => get("quarantine", signal),
     SECONDS,

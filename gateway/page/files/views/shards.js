@@ -17,7 +17,7 @@ export function open(state, at) {
     h(
       "div",
       { class: "head" },
-      h("h1", null, "Shards"),
+      h("h1", { tabindex: -1 }, "Shards"),
       h(
         "div",
         { class: "switch", role: "group", "aria-label": "Shown as" },
