@@ -8,7 +8,15 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 import amsync
 from amsync.metrics import Metrics
-from support.exposition import check_exposition, differences, documented, exposed, promtool
+from support.exposition import (
+    check_exposition,
+    counted_events,
+    differences,
+    documented,
+    documented_events,
+    exposed,
+    promtool,
+)
 from support.rawclient import RawClient
 
 
@@ -24,6 +32,13 @@ def test_the_table_lists_what_is_declared() -> None:
     }
 
     assert listed == declared
+
+
+def test_each_event_is_in_a_table_and_each_of_a_table_is_counted() -> None:
+    own = Metrics().own_events
+
+    assert documented_events() == counted_events() - own
+    assert own <= counted_events()
 
 
 def test_the_table_lists_what_the_library_says_of_a_process() -> None:

@@ -385,6 +385,11 @@ class Metrics:
         counter, has_label = own
         counter.inc(*([label] if has_label else []))
 
+    @property
+    def own_events(self) -> frozenset[str]:
+        """Names that `count` may be told and that have a metric of their own."""
+        return frozenset(self._own_events)
+
     def exposition(self, accept: str = OPENMETRICS) -> tuple[bytes, str]:
         """The text of /metrics and its content type, in the best format that `accept` allows."""
         encode, content_type = choose_encoder(accept)

@@ -14,7 +14,9 @@ TABLE = ROOT / "docs/metrics.md"
 PROMTOOL = ROOT / ".build/promtool/bin/promtool"
 SECONDS = 30.0
 
+_EVENT = re.compile(r"^\| `(\w+)` \|[^|]*\| [^|]+ \|$", re.MULTILINE)
 _ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+_COUNTED = re.compile(r"count\(\s*\"(\w+)\"")
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 
 
@@ -39,6 +41,24 @@ def documented() -> dict[str, Row]:
             frozenset(every if kinds == "all" else kinds.split(", ")),
         )
     return found
+
+
+def documented_events() -> set[str]:
+    """The table of rare events in docs/metrics.md."""
+    names = _EVENT.findall(TABLE.read_text())
+    assert len(set(names)) == len(names)
+    return set(names)
+
+
+def counted_events() -> set[str]:
+    """What the sources count by name, but for sessions: what these count is refusals."""
+    return {
+        name
+        for folder in ("shared/amsync", "gateway", "worker")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path.name != "session.py"
+        for name in _COUNTED.findall(path.read_text())
+    }
 
 
 def exposed(text: str) -> dict[str, Row]:
