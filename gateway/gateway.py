@@ -25,6 +25,7 @@ from amsync.gateway.access import AccessPolicy
 from amsync.gateway.admission import Admission, AdmissionOptions
 from amsync.gateway.calls import CALL_SECONDS, Calls
 from amsync.gateway.connection import ClientConnection, Later
+from amsync.gateway.departed import Departed
 from amsync.gateway.effects import (
     Ask,
     CloseReason,
@@ -110,6 +111,7 @@ class Gateway:
         self._bus, self._metrics, self._policy, self._options = bus, metrics, policy, options
         self._connections: dict[int, ClientConnection] = {}
         self._by_peer: dict[tuple[str, str], ClientConnection] = {}
+        self._departed = Departed()
         self._next_number = 1
         self._to_flush: list[ClientConnection] = []
         self._calls = Calls(self._forward_call)
@@ -445,6 +447,7 @@ class Gateway:
         if session.peer_id is not None:
             self._metrics.connections.dec()
             who = (session.caller.identity_key, session.peer_id)
+            self._departed.left(who, self._now())
             if self._by_peer.get(who) is connection:
                 del self._by_peer[who]
         session.disconnected()
@@ -494,6 +497,8 @@ class Gateway:
         connection.allow_large_messages()
         older = self._by_peer.get(who)
         self._by_peer[who] = connection
+        if older is not None or self._departed.comes_back(who, self._now()):
+            self._metrics.reconnects.inc()
         if older is not None and older is not connection:
             self._close(older, CloseReason.REPLACED)
 
@@ -602,6 +607,7 @@ class Gateway:
             for connection in list(self._connections.values()):
                 self._look_after(connection, now)
             self._admission.prune()
+            self._departed.prune(now)
             self.orders.tick()
 
     def _look_after(self, connection: ClientConnection, now: float) -> None:

@@ -129,6 +129,9 @@ class Metrics:
         self.handshakes = self._counter(
             "handshakes", "WebSocket handshakes by result.", "result", of=of
         )
+        self.reconnects = self._counter(
+            "reconnects", "Clients that were at this gateway within the last ten minutes.", of=of
+        )
         both = ("type", "direction")
         self.messages = self._tally(
             "messages", "Protocol messages by type and direction.", both, of

@@ -122,6 +122,15 @@ def test_connections_handshakes_and_closes_are_counted(start: StartServer) -> No
     assert found["amsync_handshakes_total{result=accepted}"] == 1
     assert found["amsync_closes_total{reason=client}"] == 1
 
+    assert found["amsync_reconnects_total"] == 0
+    with RawClient(server.url) as client:
+        client.join()
+        eventually(lambda: samples(server)["amsync_reconnects_total"] == 1)
+    with RawClient(server.url, peer_id="somebody else") as client:
+        client.join()
+        eventually(lambda: samples(server)["amsync_connections"] == 1)
+    assert samples(server)["amsync_reconnects_total"] == 1
+
     with refused(403), RawClient(server.url, origin="https://example.org"):
         pass
     assert samples(server)["amsync_handshakes_total{result=foreign_origin}"] == 1
