@@ -26,10 +26,8 @@ from amsync.bus import Bus, Position, StreamEntry, shard_stream
 from amsync.bus.port import START
 from amsync.errors import (
     BusError,
-    DocumentDeleted,
     StorageBehind,
     StorageError,
-    StorageFull,
     VolumeLost,
 )
 from amsync.ids import DocumentId, shard_of
@@ -39,12 +37,14 @@ from amsync.storage import RESCAN_SECONDS, DocumentChunks, Snapshot, Store, WalB
 from amsync.storage import Position as Durable
 from amsync.turns import Routine, Turns, seconds_to_step
 from amsync.worker.arrivals import Arrivals
-from amsync.worker.engine import NativeFactory, give_memory_back, load_document
+from amsync.worker.engine import NativeFactory, give_memory_back
+from amsync.worker.opening import Opened, Trouble, open_document
 from amsync.worker.peers import NO_BOUNDS, DocumentBounds
-from amsync.worker.ports import Effects, EngineDocument, EngineRefused, Tenure
+from amsync.worker.ports import Effects, Tenure
 from amsync.worker.publisher import Publisher
 from amsync.worker.queries import Queries
 from amsync.worker.shard import Shard
+from amsync.worker.upkeep import Upkeep
 
 log = logging.getLogger("amsync.worker")
 
@@ -61,12 +61,6 @@ PROBE_BYTES = (64 * 1024, 128 * 1024 * 1024)
 
 CALM_SECONDS = 60.0
 """A failure after so long a time of good commits is a new one."""
-
-SIDECAR_BYTES = 64 * 1024 * 1024
-"""Sidecars that wait for the next checkpoint to be written, at the most."""
-
-SIDECAR_SECONDS = 2.0
-"""A checkpoint or a stop is not held up by them for longer; those that are left are made later."""
 
 BEHIND_SECONDS = 0.1
 CLOSED_DOCUMENTS = 500
@@ -159,9 +153,13 @@ class Worker:
         self._job_count = 0  # given to threads, and their results not taken
         self._maintenance = ThreadPoolExecutor(1, thread_name_prefix="amsync-maintenance")
         self._asked = ThreadPoolExecutor(1, thread_name_prefix="amsync-asked")
-        self._touched: set[DocumentId] = set()
-        self._sidecars: dict[DocumentId, bytes] = {}
-        self._sidecar_bytes = 0
+        self._upkeep = Upkeep(
+            store,
+            metrics,
+            options.compaction_bytes,
+            is_ours=self._is_ours,
+            compacted=self._take_compacted,
+        )
         self._settled: dict[int, Position] = {}
         self._durable: dict[int, Position] = {}
         self._untrimmed: dict[int, Position] = {}
@@ -171,7 +169,6 @@ class Worker:
         self._saved: list[asyncio.Future[None]] = []
         self._listing = False
         self._list_again = False
-        self._checkpoint_failed = False
         self._closed_count = 0
         self._gave_back_at = float("-inf")
         self._probe_at = self._probe_seconds = 0.0
@@ -395,10 +392,7 @@ class Worker:
                 )
             self._start_jobs(each)
             self._start_queries(each)
-            for document_id, sidecar in each.sidecars:
-                if self._sidecar_bytes < SIDECAR_BYTES:  # else it is made when it is missed
-                    self._sidecars[document_id] = sidecar
-                    self._sidecar_bytes += len(sidecar)
+            self._upkeep.add_sidecars(each.sidecars)
         await self._keep_ours(effects)
         await self._make_durable(effects)
         await self._keep_ours(effects)
@@ -446,7 +440,7 @@ class Worker:
             error = await self._commit(WalBatch(changes=changes, positions=positions))
             if error is None:
                 self._note_saved(effects)
-                self._touched.update(change.document_id for change in changes)
+                self._upkeep.touched.update(change.document_id for change in changes)
                 for number in positions:
                     self._durable[number] = self._untrimmed[number] = settled[number]
             else:
@@ -494,7 +488,7 @@ class Worker:
             except VolumeLost:
                 raise
             except StorageBehind as error:
-                if self._checkpoint_failed:
+                if self._upkeep.has_failed:
                     self._suspend(error, batch.size_bytes)
                     return error
                 # It will soon be done; meanwhile the senders feel it.
@@ -635,70 +629,20 @@ class Worker:
         return self._by_number[shard_of(document_id, self._store.volume.shard_count)]
 
     def _load(self, document_id: DocumentId) -> Callable[[dict[int, Effects], float], None]:
-        """In a thread: read a document; a bad file is put aside, the rest is used."""
-        started = time.monotonic()
-        engine: EngineDocument | None = None
-        is_stored = is_lost = False
-        try:
-            stored = self._store.load(document_id)
-            is_stored = bool(stored.blobs)
-            engine, faults = load_document(stored.blobs, stored.sidecar)
-            sidecar = engine.missing_sidecar()
-            if sidecar is not None:
-                self._store.keep_sidecar(document_id, sidecar)
-            # What it was may come back from a peer or a backup; an empty one would look as if
-            # somebody had emptied it.
-            is_lost = not engine.change_count() and (stored.is_damaged or bool(faults))
-            for index, why in faults:
-                # Alone, the good changes of a bad file would wait for those of other files.
-                self._metrics.count("bad_blobs")
-                good = engine.queued()
-                try:
-                    if engine.change_count():  # of nothing there is nothing to save
-                        good.insert(0, engine.save())
-                except EngineRefused as error:
-                    log.warning(
-                        "a bad file stays where it is",
-                        extra={"document_id": document_id, "error": str(error)},
-                    )
-                    continue
-                try:
-                    self._store.bad_blob(document_id, stored.paths[index], good, why)
-                except StorageFull as error:  # what is good can be served, and the rest waits
-                    log.warning(
-                        "a bad file stays where it is",
-                        extra={"document_id": document_id, "error": str(error)},
-                    )
-        except DocumentDeleted:
-            pass
-        except StorageError as error:
-            self._metrics.storage_errors.inc("load")
-            log.error(
-                "document can't be read; it is tried again",
-                extra={"document_id": document_id, "error": str(error)},
-            )
-            return lambda effects, now: self._shard(document_id).load_failed(
-                document_id, self._effects(effects, self._shard(document_id)), now
-            )
-        except Exception:
-            self._metrics.storage_errors.inc("load")
-            log.exception(
-                "document can't be opened; it is isolated", extra={"document_id": document_id}
-            )
-            return lambda effects, now: self._shard(document_id).load_broken(
-                document_id, self._effects(effects, self._shard(document_id)), now
-            )
-        self._metrics.load_seconds.observe(time.monotonic() - started)
-        if is_lost:
-            self._metrics.count("documents_lost")
-        return lambda effects, now: self._shard(document_id).loaded(
-            document_id,
-            engine,
-            is_stored,
-            self._effects(effects, self._shard(document_id)),
-            now,
-            is_lost=is_lost,
-        )
+        found = open_document(self._store, self._metrics, document_id)
+
+        def take(effects: dict[int, Effects], now: float) -> None:
+            shard = self._shard(document_id)
+            its_effects = self._effects(effects, shard)
+            match found:
+                case Opened(engine, is_stored, is_lost):
+                    shard.loaded(document_id, engine, is_stored, its_effects, now, is_lost=is_lost)
+                case Trouble.UNREADABLE:
+                    shard.load_failed(document_id, its_effects, now)
+                case Trouble.BROKEN:
+                    shard.load_broken(document_id, its_effects, now)
+
+        return take
 
     def _delete(self, document_id: DocumentId) -> Callable[[dict[int, Effects], float], None]:
         error = _outcome(lambda: self._store.delete(document_id))
@@ -821,7 +765,7 @@ class Worker:
         while True:
             await asyncio.sleep(seconds_to_step(TICK_SECONDS))
             aged = time.monotonic() - last >= self._options.checkpoint_seconds
-            due = self._store.checkpoint_due() and not self._checkpoint_failed
+            due = self._store.checkpoint_due() and not self._upkeep.has_failed
             if due or (aged and self._store.tail_bytes):
                 last = time.monotonic()
                 await self._checkpoint_touched()
@@ -829,70 +773,20 @@ class Worker:
     async def _checkpoint_touched(self) -> None:
         """A call of its own, or its sets of all documents would stay until the next one."""
         loop = asyncio.get_running_loop()
-        touched, self._touched = self._touched, set()
-        left = await loop.run_in_executor(self._maintenance, self._checkpoint, touched)
+        touched = self._upkeep.take_touched()
+        left = await loop.run_in_executor(self._maintenance, self._upkeep.checkpoint, touched)
         self._wake.set()
-        self._touched |= left
-
-    def _checkpoint(self, touched: set[DocumentId]) -> set[DocumentId]:
-        """In a thread: move the WAL's content into the document folders, compact what is due.
-
-        Returns the documents that are still to be looked at: commits come before compaction,
-        and they are refused when checkpoints are late.
-        """
-        started = time.monotonic()
-        self.keep_sidecars()
-        self._checkpoint_failed = _failed(self._store.checkpoint, self._metrics, "checkpoint")
-        if self._checkpoint_failed:
-            return touched
-        self._metrics.checkpoint_seconds.observe(time.monotonic() - started)
-        left = set(touched)
-        budget = self._options.compaction_bytes
-        while left and budget > 0 and not self._store.checkpoint_due():
-            budget -= self._compact(left.pop())
-        return left
+        self._upkeep.touched |= left
 
     def keep_sidecars(self) -> None:
-        """Write what is to be found beside documents that came as a whole. Blocking, for a while.
+        """Write what is to be found beside documents, when nothing runs any more. Blocking."""
+        self._upkeep.keep_sidecars()
 
-        They are caches, and named after the bytes that they belong to: before or after these is
-        the same.
-        """
-        until = time.monotonic() + SIDECAR_SECONDS
-        while self._sidecars and time.monotonic() < until:
-            with contextlib.suppress(KeyError):  # another thread was faster
-                document_id, sidecar = self._sidecars.popitem()
-                self._store.keep_sidecar(document_id, sidecar)
-        if not self._sidecars:
-            self._sidecar_bytes = 0
-
-    def _compact(self, document_id: DocumentId) -> int:
-        """In a thread: merge a document's files if that is due; tell how many bytes they had.
-
-        One that can't be merged costs itself alone: the store names it, and tries it again when
-        it has grown to twice its size.
-        """
-        read_bytes = 0
-        if not self._still_ours(shard_of(document_id, self._store.volume.shard_count)):
-            return 0
-
-        def compact() -> None:
-            nonlocal read_bytes
-            started = time.monotonic()
-            compacted = self._store.compact_if_due(document_id, self._still_ours)
-            if compacted is not None:
-                read_bytes = compacted.read_bytes
-                snapshot = compacted.snapshot
-                self._metrics.compaction_seconds.observe(time.monotonic() - started)
-                self._metrics.compaction_read_bytes.inc(by=read_bytes)
-                self._metrics.compaction_written_bytes.inc(by=len(snapshot.data))
-                self._results.append(partial(self._compacted, document_id, snapshot))
-
-        _failed(compact, self._metrics, "compact")
-        return read_bytes
-
-    def _still_ours(self, shard: int) -> bool:
+    def _is_ours(self, shard: int) -> bool:
         return self._tenure is None or self._tenure.lost([shard]) == []
+
+    def _take_compacted(self, document_id: DocumentId, snapshot: Snapshot) -> None:
+        self._results.append(partial(self._compacted, document_id, snapshot))
 
     def _compacted(
         self,
@@ -904,22 +798,6 @@ class Worker:
         shard = self._by_number.get(shard_of(document_id, self._store.volume.shard_count))
         if shard is not None:
             shard.compacted(document_id, snapshot.data, snapshot.heads)
-
-
-def _failed(call: Callable[[], object], metrics: Metrics, operation: str) -> bool:
-    """Do housekeeping; a failure is logged and counted, and costs nothing but the delay."""
-    try:
-        call()
-    except Exception as error:
-        metrics.storage_errors.inc(operation)
-        expected = isinstance(error, StorageError)
-        log.warning(
-            "housekeeping failed; the WAL keeps everything",
-            extra={"operation": operation, "error": str(error)},
-            exc_info=None if expected else error,
-        )
-        return True
-    return False
 
 
 def _outcome(call: Callable[[], object]) -> object:

@@ -22,7 +22,9 @@ import cbor2
 
 import amsync.gateway.router as router_module
 import amsync.storage.compaction as compaction
+import amsync.worker.opening as opening_module
 import amsync.worker.publisher as publisher_module
+import amsync.worker.upkeep as upkeep_module
 import amsync.worker.worker as worker_module
 from amsync.bus import MemoryBus, gateway_stream
 from amsync.gateway.account import Account
@@ -104,8 +106,9 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
     holds up would end early, and its seed would tell another story.
     """
     worker = cast(Any, worker_module)
-    real = worker.asyncio, worker.time, worker.load_document
-    load = worker.load_document
+    opening = cast(Any, opening_module)
+    real = worker.asyncio, worker.time, opening.load_document
+    load = opening.load_document
 
     def load_watched(
         blobs: Sequence[bytes], sidecar: bytes | None = None
@@ -118,11 +121,12 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
         Event=asyncio.Event, sleep=_sleep, gather=_gather, get_running_loop=lambda: loop
     )
     publisher, router = cast(Any, publisher_module), cast(Any, router_module)
+    upkeep = cast(Any, upkeep_module)
     real_time, publisher.asyncio = router.time, worker.asyncio
-    router.time = publisher.time = worker.time = SimpleNamespace(
+    router.time = publisher.time = upkeep.time = worker.time = SimpleNamespace(
         time=lambda: EPOCH_SECONDS + clock.now, monotonic=lambda: clock.now
     )
-    worker.load_document = load_watched
+    opening.load_document = load_watched
     trim_seconds, worker.TRIM_SECONDS = worker.TRIM_SECONDS, 0.5  # at every tick
     limits = compaction.LEAST_INCREMENTAL_BYTES, compaction.MAX_CHEAP_FILES
     compaction.LEAST_INCREMENTAL_BYTES = compaction.MAX_CHEAP_FILES = (
@@ -131,9 +135,9 @@ def in_simulation(clock: Clock, engines: Engines) -> Iterator[None]:
     try:
         yield
     finally:
-        worker.asyncio, worker.time, worker.load_document = real
+        worker.asyncio, worker.time, opening.load_document = real
         worker.TRIM_SECONDS = trim_seconds
-        router.time = publisher.time = real_time
+        router.time = publisher.time = upkeep.time = real_time
         publisher.asyncio = asyncio
         compaction.LEAST_INCREMENTAL_BYTES, compaction.MAX_CHEAP_FILES = limits
 
@@ -432,10 +436,6 @@ class SimulatedWorker(Worker):
         if self.is_running:
             self._results.append(self._tick)
             self.awaken()
-
-    def touched(self) -> set[DocumentId]:
-        touched, self._touched = self._touched, set()
-        return touched
 
 
 class SimulatedConnection:

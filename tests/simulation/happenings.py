@@ -225,7 +225,7 @@ class Happenings:
         self.files.fault = between
         server.is_in_checkpoint = True
         try:
-            worker._checkpoint(worker.touched())
+            worker._upkeep.checkpoint(worker._upkeep.take_touched())
         finally:
             server.is_in_checkpoint = False
             if self.files.fault is between:
