@@ -28,7 +28,7 @@ COMMANDS = {
     "fsck": ("amsync.cli.fsck:fsck", "Look for damage in a data directory, without changing it."),
     "doc": (
         "amsync.cli.doc:doc",
-        "Documents of a directory or a server: list, show, save, change.",
+        "Look at documents, save them, take them in, make and delete them.",
     ),
     "backup": ("amsync.cli.backup:backup", "Save all documents, and verify what was saved."),
     "restore": ("amsync.cli.restore:restore", "Take the documents of a backup in."),
