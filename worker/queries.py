@@ -21,7 +21,7 @@ from typing import Any
 
 import msgpack
 
-from amsync.errors import AmsyncError
+from amsync.errors import AmsyncError, StorageError
 from amsync.ids import DocumentId, shard_of
 from amsync.protocol.envelope import Query, Reply
 from amsync.storage import Store
@@ -117,6 +117,11 @@ def _read(query: Query, reading: Callable[[], Tell]) -> Callable[[], Reply]:
     except Exception as error:
         log.exception("an operator's question failed", extra={"operation": query.operation})
         return partial(_failed, query, AmsyncError(f"{type(error).__name__}; the log says more"))
+
+
+def refused(query: Query) -> Reply:
+    """The answer to one too many."""
+    return _failed(query, StorageError("too much is asked of this worker, or its volume is slow"))
 
 
 def _told(query: Query, tell: Tell) -> Reply:

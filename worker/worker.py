@@ -42,7 +42,7 @@ from amsync.worker.opening import Opened, Trouble, open_document
 from amsync.worker.peers import NO_BOUNDS, DocumentBounds
 from amsync.worker.ports import Effects, Tenure
 from amsync.worker.publisher import Publisher
-from amsync.worker.queries import Queries
+from amsync.worker.queries import Queries, refused
 from amsync.worker.shard import Shard
 from amsync.worker.upkeep import Upkeep
 
@@ -74,6 +74,9 @@ TRIM_BYTES = 256 * 1024
 
 TRIM_SECONDS = 10.0
 """Each trim is a call to Redis for each shard; what is left makes a take-over no longer."""
+
+MOST_QUERIES = 64
+"""Of operators, that wait for the volume or for their turn."""
 
 NOBODYS = DocumentId("")
 """In place of a document's id, of what is done for none."""
@@ -152,6 +155,7 @@ class Worker:
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="amsync-work")
         self._job_count = 0  # given to threads, and their results not taken
         self._maintenance = ThreadPoolExecutor(1, thread_name_prefix="amsync-maintenance")
+        self._query_count = 0
         self._asked = ThreadPoolExecutor(1, thread_name_prefix="amsync-asked")
         self._upkeep = Upkeep(
             store,
@@ -594,6 +598,10 @@ class Worker:
     def _start_queries(self, effects: Effects) -> None:
         shard = self._by_number[effects.shard]
         for gateway, query in effects.queries:
+            if self._query_count >= MOST_QUERIES:  # a volume that hangs is asked no more
+                effects.send(gateway, refused(query))
+                continue
+            self._query_count += 1
             # No document waits for them, nor do they for a checkpoint.
             pool = self._maintenance if query.operation == "checkpoint" else self._asked
             read = self._queries.begin(query)
@@ -609,6 +617,7 @@ class Worker:
         tell = read()
 
         def answer(effects: dict[int, Effects], _now: float) -> None:
+            self._query_count -= 1
             # Else whoever has the shard now is asked again.
             if self._by_number.get(shard.number) is shard:
                 self._effects(effects, shard).send(gateway, tell())

@@ -65,7 +65,7 @@ def problem_of(error: AmsyncError) -> Problem:
     for kind in type(error).__mro__:
         if kind in _STATUS:
             return Problem(_STATUS[kind], str(error))
-    return Problem(HTTPStatus.BAD_GATEWAY, f"{type(error).__name__}: {error}")
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}")
 
 
 @contextmanager

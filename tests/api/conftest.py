@@ -57,3 +57,11 @@ def start(tmp_path: Path) -> Iterator[StartApi]:
 @pytest.fixture
 def api(start: StartApi) -> Api:
     return start()
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """One for all tests of a module that change nothing."""
+    directory = tmp_path_factory.mktemp("still")
+    with Server(data_dir=directory / "data", admin_port=0, admin_token=TOKEN) as server:
+        yield Api(server)

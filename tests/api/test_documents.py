@@ -75,15 +75,15 @@ class TestCreate:
             b'{"value": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
         ],
     )
-    def test_what_is_no_document_is_refused(self, api: Api, body: Any) -> None:
-        status, problem = api.call("POST", "/documents", body)
+    def test_what_is_no_document_is_refused(self, still: Api, body: Any) -> None:
+        status, problem = still.call("POST", "/documents", body)
         assert status == 400, problem
-        assert api.server.list_documents() == []
+        assert still.server.list_documents() == []
 
     @pytest.mark.parametrize("data", [b"", b"nonsense", b"\x85\x6f\x4a\x83"])
-    def test_what_is_no_saved_document_is_refused(self, api: Api, data: bytes) -> None:
-        assert api.bytes("POST", "/documents", data)[0] == 400
-        assert api.server.list_documents() == []
+    def test_what_is_no_saved_document_is_refused(self, still: Api, data: bytes) -> None:
+        assert still.bytes("POST", "/documents", data)[0] == 400
+        assert still.server.list_documents() == []
 
 
 class TestRead:
@@ -131,8 +131,8 @@ class TestRead:
 
     @pytest.mark.parametrize("name", ["x", "..", "%2e%2e%2f", "a%2Fb", "automerge:", "%00", "é"])
     @pytest.mark.parametrize("path", ["", "/automerge", "/value"])
-    def test_what_is_no_id_is_refused(self, api: Api, name: str, path: str) -> None:
-        assert api.call("GET", f"/documents/{quote(name, safe='%:')}{path}")[0] in (400, 404)
+    def test_what_is_no_id_is_refused(self, still: Api, name: str, path: str) -> None:
+        assert still.call("GET", f"/documents/{quote(name, safe='%:')}{path}")[0] in (400, 404)
 
 
 class TestImport:
@@ -241,5 +241,5 @@ class TestList:
         assert {each["owner"] for each in rows} == {cluster["workers"][0]["worker_id"]}
 
     @pytest.mark.parametrize("query", ["limit=0", "limit=x", "after=1&after=2", "before=x"])
-    def test_what_is_no_page_is_refused(self, api: Api, query: str) -> None:
-        assert api.call("GET", f"/documents?{query}")[0] == 400
+    def test_what_is_no_page_is_refused(self, still: Api, query: str) -> None:
+        assert still.call("GET", f"/documents?{query}")[0] == 400

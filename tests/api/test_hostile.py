@@ -46,7 +46,7 @@ def is_well(api: Api) -> bool:
     return api.call("GET", "/cluster")[0] == 200
 
 
-def test_body_beyond_the_bound_is_refused_before_it_is_read(api: Api) -> None:
+def test_body_beyond_the_bound_is_refused_before_it_is_read(still: Api) -> None:
     path = f"/documents/{generate_document_id()}/automerge"
     size = 64 * MEGABYTE + 1
     for method, target, length in [
@@ -54,25 +54,25 @@ def test_body_beyond_the_bound_is_refused_before_it_is_read(api: Api) -> None:
         ("POST", "/documents", size),
         ("POST", "/access/kick", 64 * 1024 + 1),
     ]:
-        with connected(api) as raw:
+        with connected(still) as raw:
             raw.sendall(head(method, target, f"Content-Length: {length}"))
             assert answer(raw)[0] == 413
-    assert is_well(api)
+    assert is_well(still)
 
 
-def test_body_that_grows_beyond_the_bound_is_refused(api: Api) -> None:
-    with connected(api) as raw:
+def test_body_that_grows_beyond_the_bound_is_refused(still: Api) -> None:
+    with connected(still) as raw:
         raw.sendall(head("POST", "/access/kick", "Transfer-Encoding: chunked"))
         chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
         for _ in range(5):
             raw.sendall(chunk)
         assert answer(raw)[0] == 413
-    assert is_well(api)
+    assert is_well(still)
 
 
-def test_body_is_not_read_for_who_has_no_token(api: Api) -> None:
+def test_body_is_not_read_for_who_has_no_token(still: Api) -> None:
     for token in ("wrong", TOKEN + "x", ""):
-        with connected(api) as raw:
+        with connected(still) as raw:
             raw.sendall(head("POST", "/documents", "Content-Length: 60000000", token=token))
             assert answer(raw)[0] == 401
 
@@ -80,11 +80,11 @@ def test_body_is_not_read_for_who_has_no_token(api: Api) -> None:
 @pytest.mark.parametrize(
     "length", ["Content-Length: -1", "Content-Length: x", "Content-Length: 5\r\nContent-Length: 6"]
 )
-def test_length_that_is_none_is_refused(api: Api, length: str) -> None:
-    with connected(api) as raw:
+def test_length_that_is_none_is_refused(still: Api, length: str) -> None:
+    with connected(still) as raw:
         raw.sendall(head("POST", "/documents", length) + b"{}")
         assert answer(raw)[0] == 400
-    assert is_well(api)
+    assert is_well(still)
 
 
 def test_body_that_is_shorter_than_it_says_makes_no_document(api: Api) -> None:
@@ -103,8 +103,8 @@ def test_slow_body_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (status, problem["status"]) == (408, 408)
 
 
-def test_compressed_body_counts_by_what_it_becomes(api: Api) -> None:
-    with connected(api) as raw:
+def test_compressed_body_counts_by_what_it_becomes(still: Api) -> None:
+    with connected(still) as raw:
         body = zlib.compress(b" " * 10 * MEGABYTE)
         raw.sendall(
             head(
@@ -116,7 +116,7 @@ def test_compressed_body_counts_by_what_it_becomes(api: Api) -> None:
             + body
         )
         assert answer(raw)[0] in (400, 413)
-    assert is_well(api)
+    assert is_well(still)
 
 
 def test_calls_beyond_the_bound_are_refused_and_served_afterwards(api: Api) -> None:
@@ -184,16 +184,16 @@ def test_crowd_is_answered(api: Api) -> None:
         "/access/restrictions/..%2f..%2f",
     ],
 )
-def test_odd_paths_reach_nothing(api: Api, target: str) -> None:
-    with connected(api) as raw:
+def test_odd_paths_reach_nothing(still: Api, target: str) -> None:
+    with connected(still) as raw:
         raw.sendall(head("GET", target))
         assert answer(raw)[0] in (400, 404, 405)
-    assert is_well(api)
+    assert is_well(still)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1:1", "", "a b", "x\tx", "[::1"])
-def test_host_header_means_nothing(api: Api, host: str) -> None:
-    with connected(api) as raw:
+def test_host_header_means_nothing(still: Api, host: str) -> None:
+    with connected(still) as raw:
         lines = [
             "GET /api/v1/cluster HTTP/1.1",
             f"Host: {host}",
@@ -206,8 +206,8 @@ def test_host_header_means_nothing(api: Api, host: str) -> None:
     assert "evil.example" not in str(said)
 
 
-def test_two_tokens_are_none(api: Api) -> None:
-    with connected(api) as raw:
+def test_two_tokens_are_none(still: Api) -> None:
+    with connected(still) as raw:
         raw.sendall(head("GET", "/cluster", f"Authorization: Bearer {TOKEN}"))
         assert answer(raw)[0] == 401
 
