@@ -4,6 +4,7 @@ import json
 import urllib.request
 from pathlib import Path
 
+import pytest
 from jsonschema import Draft202012Validator
 
 from amsync.version import __version__
@@ -73,6 +74,16 @@ def test_quarantined_files_are_told_with_their_reason(start: StartApi, tmp_path:
     assert (found["bytes"], found["path"]) == (8, ".amsync/quarantine/000001-bad?")
     assert found["reason"]
     assert found["quarantined_at"] > 1_600_000_000
+
+
+def test_questions_beyond_what_a_worker_takes_are_refused(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amsync.worker.worker.MOST_QUERIES", 0)
+    assert api.call("GET", "/documents")[0] == 503
+    assert api.call("POST", "/checkpoint")[1]["workers"][0]["problem"] is not None
+    monkeypatch.undo()
+    assert api.call("GET", "/documents")[0] == 200
 
 
 def test_description_is_open_and_well_formed(api: Api) -> None:
