@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -15,8 +16,11 @@ import pytest
 
 import amsync
 from amsync import Server, Share
+from amsync.ids import DocumentId
+from amsync.storage import LoadedDocument, Store
 from amsync.worker.engine import build_document
 from amsync.worker.worker import Worker
+from support import admin
 from support.rawclient import RawClient, refused
 
 from .conftest import StartServer
@@ -249,6 +253,41 @@ def test_compaction_is_measured(start: StartServer, monkeypatch: pytest.MonkeyPa
     assert found["amsync_compaction_read_bytes_total"] > 6000
     assert found["amsync_compaction_written_bytes_total"] > 6000
     assert found["amsync_checkpoint_seconds_count"] >= 1
+
+
+def test_lag_and_jobs_that_wait_are_shown(
+    start: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start(admin_port=0)
+    documents = [server.create_document(data={"n": number}) for number in range(6)]
+    server.close()
+    may_load, load = threading.Event(), Store.load
+
+    def slow(store: Store, document_id: DocumentId) -> LoadedDocument:
+        may_load.wait(60)
+        return load(store, document_id)
+
+    monkeypatch.setattr(Store, "load", slow)
+    server = start(admin_port=0)
+    assert server.admin_url is not None
+
+    def shown(name: str) -> float:
+        return admin.metrics(server.admin_url or "")[f"amsync_{name}"]
+
+    assert (shown("lag_entries"), shown("lag_seconds"), shown("jobs_waiting")) == (0, 0, 0)
+    with RawClient(server.url) as client:
+        client.join()
+        for document_id in documents:
+            client.request(document_id)
+        eventually(lambda: shown("jobs_waiting") == 2)  # of six documents in four threads
+        assert shown("lag_entries") >= 1
+        before = shown("lag_seconds")
+        eventually(lambda: shown("lag_seconds") > before > 0)
+        assert shown("oldest_unsaved_change_seconds") >= before
+
+        may_load.set()
+        eventually(lambda: shown("lag_entries") == 0)
+        assert (shown("lag_seconds"), shown("jobs_waiting")) == (0, 0)
 
 
 def test_documents_in_memory_are_shown(start: StartServer) -> None:
