@@ -9,12 +9,14 @@ import { h } from "./dom.js"
  * @param {object} table
  * @param {string} table.caption What it is, for those who can't see what is around it.
  * @param {{title: string, cell: (row: any) => unknown, kind?: string}[]} table.columns
- *   The first names the row; `kind` is a class: "number", "wide".
+ *   The first names the row; `kind` is a class: "number", "wide", "act"; "spare" for what a
+ *   phone has no room for.
  * @param {any[]} table.rows
  * @param {(row: any) => string | number} table.key What a row is the same by.
  * @param {string} table.empty
+ * @param {boolean} [table.isCompact] Its cells are short: it stays a table on any screen.
  */
-export function table({ caption, columns, rows, key, empty }) {
+export function table({ caption, columns, rows, key, empty, isCompact = false }) {
   if (!rows.length) return h("p", { class: "empty" }, empty)
   const head = ({ title, kind }) =>
     h(
@@ -24,7 +26,7 @@ export function table({ caption, columns, rows, key, empty }) {
     )
   return h(
     "table",
-    { role: "table", "aria-label": caption },
+    { role: "table", "aria-label": caption, class: isCompact ? "compact" : "cards" },
     h(
       "thead",
       { role: "rowgroup" },

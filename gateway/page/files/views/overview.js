@@ -135,7 +135,8 @@ function workers({ workers }) {
 }
 
 function condition(state) {
-  return [h("i", { class: state === "serving" ? "dot ok" : "dot warn" }), " ", foreign(state)]
+  const sign = h("i", { class: state === "serving" ? "dot ok" : "dot warn" })
+  return state === "serving" ? h("span", { class: "sound" }, sign, " ", state) : [sign, " ", foreign(state)]
 }
 
 function section(id, title, rows, columns, key, empty) {

@@ -142,8 +142,8 @@ function rows(shards) {
   const columns = [
     { title: "Shard", cell: each => number(each.shard) },
     { title: "Worker", cell: each => (each.owner ? code(brief(each.owner)) : h("b", null, "nobody")) },
-    { title: "Epoch", cell: each => number(each.epoch), kind: "number" },
-    { title: "Documents in memory", cell: each => number(each.documents), kind: "number" },
+    { title: "Epoch", cell: each => number(each.epoch), kind: "number spare" },
+    { title: "Documents", cell: each => number(each.documents), kind: "number" },
     { title: "Lag, messages", cell: each => number(each.lag_entries), kind: "number" },
     { title: "Lag, bytes", cell: each => bytes(each.lag_bytes), kind: "number" },
   ]
@@ -157,5 +157,6 @@ function rows(shards) {
     rows: [...shards].sort(worstFirst),
     key: each => each.shard,
     empty: "There are no shards yet.",
+    isCompact: true,
   })
 }
