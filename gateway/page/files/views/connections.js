@@ -45,10 +45,15 @@ function summary({ gateway }, { mode, gateways }) {
   const here = gateways.find(each => each.gateway_id === gateway)
   if (mode === "embedded") return `${count(here?.connections ?? 0, "client")} connected.`
   const others = gateways.length - 1
-  const elsewhere = others
-    ? `; those of ${count(others, "other gateway")} are on the pages of their admin ports`
-    : ""
-  return [`${count(here?.connections ?? 0, "client")} connected to gateway `, code(brief(gateway)), `${elsewhere}.`]
+  const elsewhere =
+    others === 1
+      ? "; those of the other are on the page of its admin port"
+      : `; those of the ${number(others)} others are on the pages of their admin ports`
+  return [
+    `${count(here?.connections ?? 0, "client")} connected to gateway `,
+    code(brief(gateway)),
+    `${others ? elsewhere : ""}.`,
+  ]
 }
 
 function connections({ gateway, connections, next }, after, changed) {
