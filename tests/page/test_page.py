@@ -436,6 +436,32 @@ class TestConnections:
         page.wait_text("Nobody is connected here.")
 
 
+class TestQuarantine:
+    def test_files_that_were_set_aside_are_listed_with_their_reason(
+        self, serve: Serve, page: OperatorPage, tmp_path: Path
+    ) -> None:
+        first = serve()
+        document_id = first.create_document(data={"a": 1})
+        first.close()
+        folder = tmp_path / "data" / document_id[:2] / document_id[2:] / "incremental"
+        folder.mkdir(exist_ok=True)
+        (folder / "<b>bad").write_bytes(b"nonsense")
+        page.visit(serve().admin_url)
+        page.go(f"documents/{document_id}")
+        page.wait_text("a: 1")
+
+        page.go("quarantine")
+
+        page.wait_text("1 file that could not be read, set aside on the volume.")
+        file, document, size, at, why = page.wait_row("Files set aside", ".amsync/quarantine/")
+        assert file.endswith("<b>bad")
+        assert (document, size) == (document_id, "8 B")
+        assert at.startswith("20")
+        assert why != "none"
+        page.click("link", document_id)
+        page.wait_heading(document_id)
+
+
 class TestTrouble:
     def test_server_that_is_gone_is_said_and_the_page_comes_back_by_itself(
         self, serve: Serve, page: OperatorPage
