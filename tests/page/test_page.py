@@ -136,6 +136,7 @@ class TestOverview:
         page.wait_heading("1 problem to look at.")
         page.wait_text("No space left on device")
         assert page.evaluate("document.querySelector('.badge').ariaLabel") == "1 problem"
+        page.wait("document.querySelector('#spoken').innerText === '1 problem to look at.'")
 
         disk.fault = lambda _operation, _path: None
         page.wait_heading("All is well.")

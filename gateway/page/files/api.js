@@ -4,6 +4,7 @@ import { token } from "./session.js"
 
 const ROOT = "api/v1/"
 const ANSWER_MS = 40_000 // the server gives up after 30
+const FILE_MS = 600_000 // of many megabytes, over a slow line
 const MOST_SHOWN_BYTES = 16_000_000
 
 /**
@@ -42,7 +43,7 @@ export function path(parts, query = {}) {
 
 /** The text of an answer; Failure "large" if there is more than can be shown. */
 export async function getText(path, signal) {
-  const response = await ask("GET", path, undefined, signal)
+  const response = await ask("GET", path, undefined, signal, FILE_MS)
   return read(async () => {
     const decoder = new TextDecoder()
     const reader = response.body.getReader()
@@ -62,7 +63,7 @@ export async function getText(path, signal) {
 
 /** Save an answer as a file of this name. */
 export async function download(path, name) {
-  const response = await ask("GET", path, undefined, undefined)
+  const response = await ask("GET", path, undefined, undefined, FILE_MS)
   const url = URL.createObjectURL(await read(() => response.blob()))
   const link = document.createElement("a")
   link.href = url
@@ -71,13 +72,13 @@ export async function download(path, name) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000)
 }
 
-async function ask(method, path, body, signal) {
+async function ask(method, path, body, signal, milliseconds = ANSWER_MS) {
   const headers = { Authorization: `Bearer ${token() ?? ""}`, Accept: "application/json, */*" }
   const isFile = body instanceof Blob
   if (body !== undefined) {
     headers["Content-Type"] = isFile ? "application/octet-stream" : "application/json"
   }
-  const limit = AbortSignal.timeout(ANSWER_MS)
+  const limit = AbortSignal.timeout(isFile ? FILE_MS : milliseconds)
   const response = await read(() =>
     fetch(ROOT + path, {
       method,
@@ -99,7 +100,7 @@ async function read(what) {
     return await what()
   } catch (error) {
     if (error instanceof Failure || error.name === "AbortError") throw error
-    if (error.name === "TimeoutError") throw new Failure("slow", "no answer in 40 seconds")
+    if (error.name === "TimeoutError") throw new Failure("slow", "the server has not answered in time")
     throw new Failure("away", "the server does not answer")
   }
 }

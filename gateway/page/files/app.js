@@ -99,6 +99,8 @@ function hear(cluster, error, isAsked) {
   if (error) {
     if (!wasInTrouble) say(sentence(inWords(error)))
   } else {
+    const wrong = cluster.problems.length
+    if (state.cluster && wrong !== state.cluster.problems.length) say(overview.verdict(wrong))
     state.cluster = cluster
     state.samples.take(cluster, performance.now() / 1000)
     firstVersion ??= cluster.version

@@ -61,9 +61,16 @@ export class Poll {
     if (this.#running !== running) return // stopped, or asked anew
     this.#running = null
     this.#failures = error ? this.#failures + 1 : 0
-    this.#told(answer, error)
+    try {
+      this.#told(answer, error)
+    } finally {
+      this.#wait()
+    }
+  }
+
+  #wait() {
     if (!this.#isOn || this.#running || document.hidden) return
     const seconds = Math.min(this.#seconds * 2 ** this.#failures, MOST_SECONDS)
-    this.#timer = setTimeout(this.now, seconds * 1000)
+    this.#timer = setTimeout(this.now, Math.max(seconds, this.#seconds) * 1000)
   }
 }

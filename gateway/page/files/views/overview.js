@@ -48,6 +48,9 @@ export function open(state) {
   return { element, update }
 }
 
+/** How it is, with so many problems. */
+export const verdict = wrong => (wrong ? `${count(wrong, "problem")} to look at.` : "All is well.")
+
 function headline(cluster) {
   const wrong = cluster.problems.length
   const connected = cluster.gateways.reduce((sum, each) => sum + each.connections, 0)
@@ -67,7 +70,7 @@ function headline(cluster) {
     h(
       "h1",
       { class: wrong ? "headline wrong" : "headline", tabindex: -1 },
-      wrong ? `${count(wrong, "problem")} to look at.` : "All is well.",
+      verdict(wrong),
     ),
     h("p", { class: "lead" }, told.filter(Boolean).join(" ")),
   ]
