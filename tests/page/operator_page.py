@@ -10,6 +10,17 @@ from jsclient.browser import Browser
 TOKEN = "the-operators-token"
 VIEWS = ("overview", "shards", "shards?as=table", "documents", "connections", "quarantine")
 
+HOSTILE = {
+    "<img src=x onerror=alert(1)>": "<script>alert(2)</script>",
+    "turned": "abc\u202edef",
+    "controls": "bell\u0007 and\nline",
+    "\u202eyek": 1,
+    "__proto__": {"constructor": "mine"},
+    "": "no name",
+    "digits": 9_007_199_254_740_993,
+}
+"""A document whose text would do something if it were more than text."""
+
 _ASKED = "Failed to load resource"
 """What Chromium writes by itself for a status of 400 or more."""
 
