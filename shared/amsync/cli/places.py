@@ -1,7 +1,8 @@
 """Where documents are: a directory that no server holds, or a server that runs, by its admin port.
 
 A server may be restarted meanwhile, and its shards may change hands: what can't be done now is
-tried again for a minute.
+tried again for a minute. If it is not done then, although the server answers for every shard, that
+is the fault of one document.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from amsync.errors import (
     DocumentExists,
     DocumentNotFound,
     InvalidDocument,
+    StorageError,
     StorageFull,
 )
 from amsync.ids import DocumentId
@@ -36,6 +38,7 @@ AT_ONCE = 4
 """Calls that a server gets at the same time."""
 
 _PASSING = {None, 429, 502, 503, 504}
+_OF_SERVER = {500, 503, 504}
 _ERRORS: dict[int | None, type[AmsyncError]] = {
     400: InvalidDocument,
     404: DocumentNotFound,
@@ -254,12 +257,12 @@ class Running:
             self._port.download(f"{path_of('documents', document_id)}/automerge", parts.append)
             return b"".join(parts)
 
-        return Read(_patiently(download))
+        return Read(self._of_document(download))
 
     def take_in(self, document_id: DocumentId, saved: bytes) -> TakenIn:
         """See `Place`."""
         path = f"{path_of('documents', document_id)}/automerge"
-        taken = _patiently(lambda: self._port.upload("PUT", path, saved))
+        taken = self._of_document(lambda: self._port.upload("PUT", path, saved))
         return TakenIn(is_new=bool(taken["is_new"]), change_count=int(taken["new_changes"]))
 
     def create(self, document_id: DocumentId, value: Mapping[str, object] | None) -> list[str]:
@@ -277,6 +280,23 @@ class Running:
     def quarantined(self) -> int:
         """See `Place`."""
         return int(_patiently(lambda: self._port.call("GET", "/quarantine"))["count"])
+
+    def _of_document(self, do: Callable[[], T]) -> T:
+        """As `_patiently`; what goes on to fail costs the document, unless all would fail."""
+        try:
+            return _patiently(do)
+        except PortError as error:
+            if error.status in _OF_SERVER and self._answers_for_all():
+                raise StorageError(error.detail) from error
+            raise
+
+    def _answers_for_all(self) -> bool:
+        """There is a page of documents only if every shard has an owner that answers."""
+        try:
+            self._port.call("GET", "/documents?limit=1")
+        except PortError:
+            return False
+        return True
 
 
 def _patiently(do: Callable[[], T]) -> T:
