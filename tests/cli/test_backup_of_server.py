@@ -34,6 +34,19 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, words, prog_name="amsync")
 
 
+def test_a_document_of_which_nothing_can_be_read_is_named(names: list[str], tmp_path: Path) -> None:
+    for path in (tmp_path / "data" / names[0][:2] / names[0][2:]).rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:-1])
+
+    with Server(data_dir=tmp_path / "data", admin_port=0, admin_token=TOKEN) as server:
+        result = run("backup", server.admin_url, "--to", tmp_path / "out", "--json")
+
+    said = json.loads(result.stdout)
+    assert (result.exit_code, said["documents"]) == (1, 2)
+    assert [each["document_id"] for each in said["problems"]] == names[:1]
+
+
 def _cannot_be_opened(document_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     load = Store.load
 

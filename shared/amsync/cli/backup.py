@@ -15,7 +15,6 @@ from amsync.errors import (
     AmsyncError,
     DocumentDeleted,
     DocumentExists,
-    DocumentNotFound,
     InvalidDocument,
 )
 from amsync.ids import DocumentId
@@ -94,8 +93,8 @@ def _save(source: Place, target: Path, *, hidden: bool) -> Manifest:
 
 def _add(writer: BackupWriter, document_id: DocumentId, found: Read | AmsyncError) -> Iterator[str]:
     """Write what was read; yields what is wrong with it."""
-    if isinstance(found, DocumentNotFound | DocumentDeleted):
-        return  # since it was listed
+    if isinstance(found, DocumentDeleted):
+        return  # since it was listed; one that is merely not found has lost all that was stored
     if isinstance(found, AmsyncError):
         yield str(found)
         return
