@@ -96,3 +96,12 @@ def test_replica_takes_scalars() -> None:
     assert replica.value() == values
     with pytest.raises(TypeError):
         replica.put("l", [])
+
+
+def test_value_beyond_a_bound_is_refused_before_it_is_made() -> None:
+    document, _ = Document.load([build_document({"a": ["x" * 1_000] * 3, "b": b"\0" * 500})])
+    assert document.value() == document.value(10_000)
+    for bound in (0, 64, 1_000, 3_500):
+        with pytest.raises(ValueError, match="larger than is allowed"):
+            document.value(bound)
+    assert document.value() is not None
