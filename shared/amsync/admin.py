@@ -4,15 +4,34 @@
 why not. Not here: what changes anything (`adminapi`), and the operator's page (`gateway.page`).
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from amsync.metrics import OPENMETRICS, Metrics
 from amsync.version import API_PATH
 
+log = logging.getLogger("amsync.admin")
+
 SHUTDOWN_SECONDS = 5.0
 """So long `stop` waits for requests that are being answered."""
+
+
+class _Http(logging.Logger):
+    """What aiohttp logs: the caller's faults are counted, not a traceback in the log for each."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__("amsync.admin", logging.DEBUG)  # some of them it holds for no more
+        self._metrics, self.parent = metrics, log
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether it is to be logged."""
+        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            self._metrics.count("bad_admin_requests")
+            return False
+        return log.isEnabledFor(record.levelno)
 
 
 class AdminServer:
@@ -42,6 +61,7 @@ class AdminServer:
             application.add_subapp(API_PATH, calls)
         self._runner = web.AppRunner(
             application,
+            logger=_Http(metrics),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=SHUTDOWN_SECONDS,

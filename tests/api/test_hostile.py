@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import logging
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ import pytest
 import amsync.adminapi.reading as reading
 from amsync import generate_document_id
 from server.replicas import eventually
+from support.admin import metrics
 
 from .conftest import TOKEN, Api
 
@@ -204,6 +206,19 @@ def test_host_header_means_nothing(still: Api, host: str) -> None:
         status, said = answer(raw)
     assert status in (200, 400)
     assert "evil.example" not in str(said)
+
+
+def test_what_is_no_http_is_counted_and_not_logged(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    for junk in (b"\x16\x03\x01\x02\x00 junk", b"GET / HTTP/1.1\r\nbad header"):
+        with connected(api) as raw:
+            raw.sendall(junk + b"\r\n\r\n")
+            assert answer(raw)[0] == 400
+
+    counted = 'amsync_events_total{event="bad_admin_requests",label=""}'
+    assert metrics(api.server.admin_url or "")[counted] == 2
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
 def test_two_tokens_are_none(still: Api) -> None:
