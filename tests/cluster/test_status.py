@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pty
 import queue
 import re
 import signal
@@ -17,6 +18,7 @@ from amsync import generate_document_id
 from amsync.cli.status import status as command
 from amsync.cluster.local import START_SECONDS
 from server.replicas import ReplicaClient
+from support.admin import AdminCalls
 from support.program import Program
 from support.redisserver import RedisServer, find_server, free_port
 
@@ -119,9 +121,9 @@ def test_status_without_a_cluster() -> None:
 
 
 class Dev(Program):
-    """`amsync cluster dev` with everything free."""
+    """`amsync cluster dev` with everything free; `terminal` is its standard error, if given."""
 
-    def __init__(self, log: Path, *options: str) -> None:
+    def __init__(self, log: Path, *options: str, terminal: int | None = None) -> None:
         server, variables = find_server()
         path = f"{server.parent}:{variables.get('PATH', '')}"
         self.lines: queue.Queue[str] = queue.Queue()
@@ -130,7 +132,7 @@ class Dev(Program):
         super().__init__(
             [sys.executable, "-m", "amsync", "cluster", "dev", "--port", "0", *options],
             self.lines.put,
-            stderr=self._stderr,
+            stderr=self._stderr if terminal is None else terminal,
             environment={**variables, **environment(), "PATH": path},
         )
 
@@ -182,6 +184,26 @@ def test_dev_runs_a_cluster_and_ends_with_ctrl_c(dev: Dev) -> None:
 
     rest = list(dev.lines.queue)
     assert "ended: redis 0, worker-0 0, worker-1 0, gateway-0 0" in "".join(rest)
+
+
+@pytest.mark.slow
+def test_dev_on_a_terminal_tells_where_the_page_is(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    options = ("--gateways", "2", "--data-dir", str(tmp_path / "data"))
+    try:
+        with Dev(tmp_path / "dev.log", *options, terminal=theirs) as dev:
+            said = dev.read_until("the cluster is up")
+            line = os.read(ours, 4096).decode()
+            found = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/#token=([\w-]{20,})\s*", line)
+            assert found is not None, line
+            assert f"{found[1]}/metrics" in said
+            assert found[2] not in said
+            status, cluster = AdminCalls(found[1], found[2]).call("GET", "/cluster")
+            assert (status, len(cluster["gateways"])) == (200, 2)
+            assert dev.signal(signal.SIGINT, WAIT_SECONDS) == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 @pytest.mark.slow

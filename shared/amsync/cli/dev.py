@@ -1,6 +1,8 @@
 """`amsync cluster dev`."""
 
 import asyncio
+import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -11,6 +13,7 @@ import click
 
 from amsync.cli.options import Port
 from amsync.cluster.local import LocalCluster
+from amsync.config import variable
 from amsync.errors import ConfigError
 
 
@@ -41,7 +44,7 @@ def dev(
 ) -> None:
     """Run a whole cluster on this machine, to try it out.
 
-    Everything ends with Ctrl-C.
+    Everything ends with Ctrl-C. On a terminal it tells where the operator's page is.
     """
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amsync-")))
@@ -54,6 +57,11 @@ def dev(
         except ConfigError as error:
             raise click.UsageError(str(error)) from error
     sys.exit(0 if is_well else 1)
+
+
+def _may_make_up_token() -> bool:
+    is_given = any(variable(name) in os.environ for name in ("admin_token", "admin_token_file"))
+    return sys.stderr.isatty() and not is_given
 
 
 def _say(name: str, line: str) -> None:
@@ -74,6 +82,9 @@ async def _run(
 
     async def live() -> None:
         url = redis or await cluster.start_redis()
+        # Only who sits at this machine sees it.
+        token = secrets.token_urlsafe() if _may_make_up_token() else ""
+        secret = {"admin_token": token} if token else {}
         bus = ("--prefix", prefix, "--admin-port", "0")
         parts = [
             (f"worker-{number}", "worker", *bus, "--data-dir", str(data_dir))
@@ -84,13 +95,16 @@ async def _run(
             for number, port in enumerate(ports)
         ]
         for name, *arguments in parts:
-            if not await cluster.start(name, *arguments, redis=url):
+            given = secret if arguments[0] == "gateway" else {}
+            if not await cluster.start(name, *arguments, redis=url, **given):
                 break
         else:
             where = "with that URL" if redis else url  # which may have a password
             _say(
                 "dev", f"the cluster is up; look at it with: amsync cluster status --redis {where}"
             )
+            if token:
+                click.echo(f"{cluster.admin_url('gateway-0')}/#token={token}", err=True)
         _say("dev", f"{await cluster.wait()} has ended; ending everything")
 
     living = asyncio.create_task(live())

@@ -26,10 +26,15 @@ LINE_BYTES = 1024 * 1024
 
 
 class Child:
-    """One process, its lines passed on as they come."""
+    """One process, its lines passed on as they come.
+
+    Attributes:
+        admin_url: Of its admin port, once it is up.
+    """
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name, self.process = name, process
+        self.admin_url = ""
         self.is_up = asyncio.Event()
         self.ended = asyncio.create_task(process.wait())
 
@@ -83,13 +88,15 @@ class LocalCluster:
             await asyncio.sleep(0.05)
         return f"unix://{socket}"
 
-    async def start(self, name: str, *arguments: str, redis: str) -> bool:
-        """Start an amsync process, and wait for its first line; False when any process ends.
+    async def start(self, name: str, *arguments: str, **secrets: str) -> bool:
+        """Start an amsync process, and wait for its greeting; False when any process ends.
 
-        The URL of Redis, which may have a password, is handed over where `ps` doesn't show it.
+        `secrets` are options, as the URL of Redis, that are handed over where `ps` doesn't show
+        them.
         """
         command = [sys.executable, "-m", "amsync", *arguments]
-        child = await self._start(name, command, {**os.environ, variable("redis"): redis})
+        given = {variable(option): value for option, value in secrets.items()}
+        child = await self._start(name, command, {**os.environ, **given})
         up = asyncio.create_task(child.is_up.wait())
         ends = [each.ended for each in self._children]
         try:
@@ -99,6 +106,10 @@ class LocalCluster:
         finally:
             up.cancel()
         return not any(each.done() for each in ends)
+
+    def admin_url(self, name: str) -> str:
+        """Where the admin port of a started process is."""
+        return next(child.admin_url for child in self._children if child.name == name)
 
     async def wait(self) -> str:
         """Return the name of a process that has ended by itself."""
@@ -135,5 +146,6 @@ class LocalCluster:
         async for line in child.process.stdout:
             text = line.decode(errors="replace").rstrip()
             self._say(child.name, text)
-            if text.startswith("amsync "):
+            if text.endswith("/metrics") and not child.admin_url:
+                child.admin_url = text.split()[-1].removesuffix("/metrics")
                 child.is_up.set()
