@@ -18,7 +18,8 @@ from deploy.files import COMPOSE, ROOT
 from support.closing import Closing
 
 ADMIN_PORTS = {"gateway": 3031, "gateway-tls": 3031, "worker": 3032}
-ALL_PROFILES = ("--profile=tls", "--profile=monitoring")
+ALL_PROFILES = ("--profile=tls", "--profile=monitoring", "--profile=console")
+ADMIN_TOKEN = "an-admin-token-for-tests"
 UP_SECONDS = 180
 BUILD_SECONDS = 3600.0
 COMMAND_SECONDS = 240.0
@@ -64,6 +65,7 @@ class Project(Closing):
         url: Where clients connect.
         tls_url: The same with TLS, once the profile `tls` is up.
         prometheus_url: Once the profile `monitoring` is up.
+        admin_url: Once the profile `console` is up; its token is ADMIN_TOKEN.
         log: All containers' output so far is written there by `close`.
     """
 
@@ -72,14 +74,17 @@ class Project(Closing):
         self.image = image
         self.log = directory / "compose.log"
         self.tls_directory = directory / "tls"
-        ports = [free_port() for _ in range(3)]
+        ports = [free_port() for _ in range(4)]
         self.url = f"ws://127.0.0.1:{ports[0]}"
         self.tls_url = f"wss://127.0.0.1:{ports[1]}"
         self.prometheus_url = f"http://127.0.0.1:{ports[2]}"
+        self.admin_url = f"http://127.0.0.1:{ports[3]}"
         self._environment = {
             "AMSYNC_PUBLISHED_PORT": str(ports[0]),
             "AMSYNC_PUBLISHED_TLS_PORT": str(ports[1]),
             "PROMETHEUS_PUBLISHED_PORT": str(ports[2]),
+            "AMSYNC_PUBLISHED_ADMIN_PORT": str(ports[3]),
+            "AMSYNC_ADMIN_TOKEN": ADMIN_TOKEN,
             "AMSYNC_TLS_DIR": str(self.tls_directory),
         }
 

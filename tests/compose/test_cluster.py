@@ -10,8 +10,14 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from click.testing import CliRunner
+
 import amsync
-from compose.project import Project, docker, eventually
+from amsync.backup import open_backup
+from amsync.cli import cli
+from amsync.ids import DocumentId
+from amsync.worker.engine import value_of
+from compose.project import ADMIN_TOKEN, Project, docker, eventually
 from deploy.files import AMSYNC
 from deploy.test_dashboard import expressions
 from interop.driver import Driver
@@ -276,6 +282,25 @@ def test_prometheus_sees_every_process_and_understands_the_dashboard(project: Pr
         ask("query", query=expression.replace("$__rate_interval", "1m"))
     connections = ask("query", query="sum(up)")["result"]  # type: ignore[index]
     assert connections[0]["value"][1] == str(processes)
+
+
+def test_the_console_shows_the_page_and_saves_what_is_served(
+    project: Project, js: Driver, tmp_path: Path
+) -> None:
+    client = js.connect(project.url)
+    document = client.create({"items": ["saved"]})
+    document.wait_saved()
+    project.up("--no-recreate", "console", profiles=["console"])
+
+    with urllib.request.urlopen(project.admin_url, timeout=20) as answer:
+        assert "<title>amsync" in answer.read().decode()
+    command = ["backup", project.admin_url, "--to", str(tmp_path / "out.tar")]
+    result = CliRunner().invoke(cli, [*command, "--admin-token", ADMIN_TOKEN])
+    assert result.exit_code == 0, result.output
+    found = dict(open_backup(tmp_path / "out.tar").documents())
+    assert value_of(found[DocumentId(document.id)]) == {"items": ["saved"]}
+    refused = CliRunner().invoke(cli, [*command[:-1], "other", "--admin-token", "x" * 20])
+    assert refused.exit_code == 1
 
 
 def test_wss_ends_at_the_gateways(project: Project, js: Driver, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 COMPOSE = ROOT / "docker-compose.yml"
-AMSYNC = ("worker", "gateway", "gateway-tls")
+AMSYNC = ("worker", "gateway", "console", "gateway-tls")
 
 
 def compose() -> dict[str, Any]:

@@ -49,7 +49,8 @@ def test_it_has_the_services_that_the_readme_names() -> None:
         "prometheus",
         "grafana",
     ]
-    for name in AMSYNC:
+    assert [name for name in profiles if profiles[name] == ["console"]] == ["console"]
+    for name in set(AMSYNC) - {"console"}:
         assert services()[name]["deploy"]["replicas"] == 2
 
 
@@ -91,7 +92,13 @@ def test_every_other_image_is_pinned_and_not_run_by_root(name: str) -> None:
 def test_what_is_published_is_published_on_loopback_only() -> None:
     published = {name: each["ports"] for name, each in services().items() if "ports" in each}
 
-    assert set(published) == {"load-balancer", "load-balancer-tls", "prometheus", "grafana"}
+    assert set(published) == {
+        "load-balancer",
+        "load-balancer-tls",
+        "console",
+        "prometheus",
+        "grafana",
+    }
     for port in (port for ports in published.values() for port in ports):
         assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port), port
 
@@ -113,6 +120,15 @@ def test_only_what_publishes_a_port_reaches_the_world() -> None:
     outside = {name for name, each in services().items() if set(each["networks"]) - internal}
 
     assert outside == {name for name, each in services().items() if "ports" in each}
+
+
+def test_the_console_is_where_no_client_comes_and_shows_nothing_but_its_admin_port() -> None:
+    console = services()["console"]
+
+    assert set(console["networks"]) == {"edge", "cluster"}  # not that of the load balancers
+    (published,) = console["ports"]
+    assert published.endswith(f":{console['environment']['AMSYNC_ADMIN_PORT']}")
+    assert console["environment"]["AMSYNC_ADMIN_TOKEN"] == ""  # and so it answers nobody
 
 
 def test_workers_and_valkey_are_not_where_clients_come_in() -> None:

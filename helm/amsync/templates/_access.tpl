@@ -53,10 +53,10 @@
 - name: AMSYNC_ACCESS_WEBHOOK_CA
   value: /etc/amsync/auth/{{ . }}
 {{- end }}
-{{- with $auth.secretKeys.adminToken }}
-- name: AMSYNC_ADMIN_TOKEN_FILE
-  value: /etc/amsync/auth/{{ . }}
 {{- end }}
+{{- if .Values.admin.existingSecret }}
+- name: AMSYNC_ADMIN_TOKEN_FILE
+  value: /etc/amsync/admin/{{ .Values.admin.tokenKey }}
 {{- end }}
 {{- if .Values.tls.existingSecret }}
 - name: AMSYNC_TLS_CERT
@@ -88,6 +88,9 @@
 {{- if include "amsync.hasAuthFiles" . }}
 - {name: auth, mountPath: /etc/amsync/auth, readOnly: true}
 {{- end }}
+{{- if .Values.admin.existingSecret }}
+- {name: admin, mountPath: /etc/amsync/admin, readOnly: true}
+{{- end }}
 {{- if .Values.tls.existingSecret }}
 - {name: tls, mountPath: /etc/amsync/tls, readOnly: true}
 {{- end }}
@@ -103,6 +106,14 @@
       {{- range values (omit .Values.auth.secretKeys "clientId") | compact | uniq | sortAlpha }}
       - {key: {{ . }}, path: {{ . }}}
       {{- end }}
+{{- end }}
+{{- if .Values.admin.existingSecret }}
+- name: admin
+  secret:
+    secretName: {{ .Values.admin.existingSecret }}
+    defaultMode: 0440
+    items:
+      - {key: {{ .Values.admin.tokenKey }}, path: {{ .Values.admin.tokenKey }}}
 {{- end }}
 {{- if .Values.tls.existingSecret }}
 - name: tls
