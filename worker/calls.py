@@ -27,7 +27,7 @@ from amsync.errors import (
     UnreadableDocument,
 )
 from amsync.ids import DocumentId
-from amsync.jsonvalue import jsonable
+from amsync.jsonvalue import to_json
 from amsync.protocol.access import Access
 from amsync.protocol.envelope import Call, Reply
 from amsync.worker.peers import Peer, Waiting
@@ -45,7 +45,7 @@ READ = ("get", "info", "value")
 
 MAX_SHOWN_PEERS = 1_000
 MAX_VALUE_BYTES = 256 * 1024 * 1024
-"""Of a value in memory; a few kilobytes on disk can hold gigabytes of it."""
+"""Of a value in memory, and as JSON; a few kilobytes on disk can hold gigabytes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,10 @@ def work(call: Call, engine: EngineDocument, factory: EngineFactory) -> Callable
 
 
 def _value(engine: EngineDocument) -> Done:
-    shown = json.dumps(jsonable(engine.value(MAX_VALUE_BYTES)), ensure_ascii=False)
-    return Done(content=shown.encode(errors="surrogatepass"))
+    try:
+        return Done(content=to_json(engine.value(MAX_VALUE_BYTES), MAX_VALUE_BYTES))
+    except ValueError as error:
+        raise EngineRefused(str(error)) from error
 
 
 def _apply(engine: EngineDocument, data: bytes) -> Done:

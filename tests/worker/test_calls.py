@@ -76,6 +76,16 @@ class TestOfDocuments:
         monkeypatch.undo()
         assert net.call("value", document_id).error is None
 
+    def test_value_whose_json_is_too_large_is_refused(
+        self, net: Net, document_id: DocumentId, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stored(net, document_id, a="\x01" * 10_000)
+        monkeypatch.setattr("amsync.worker.calls.MAX_VALUE_BYTES", 20_000)
+        for _ in range(5):
+            assert net.call("value", document_id).error == "UnreadableDocument"
+        monkeypatch.undo()
+        assert net.call("value", document_id).error is None
+
     def test_new_document_is_built(self, net: Net, document_id: DocumentId) -> None:
         heads = told(net.call("build", document_id, b'{"a": [1, "x"]}'))["heads"]
         assert told(net.call("info", document_id))["heads"] == heads
