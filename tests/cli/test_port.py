@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from amsync.cli.port import AdminPort, PortError
+from amsync.errors import ConfigError
 
 TOKEN = "an-admin-token-for-tests"
 
@@ -100,3 +101,11 @@ def test_redirect_is_not_followed() -> None:
     moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n"
     with answering(moved) as (port, _), pytest.raises(PortError, match="answers 302"):
         port.call("GET", "/cluster")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " ", "é"])
+def test_token_that_no_server_can_have_is_refused_and_not_shown(end: str) -> None:
+    with pytest.raises(ConfigError, match="admin_token") as refused:
+        AdminPort("http://127.0.0.1:3031", TOKEN + end)
+
+    assert TOKEN not in str(refused.value)

@@ -66,7 +66,7 @@ class AdminPort:
         place: Host and port, for messages.
 
     Raises:
-        ConfigError: The URL is none of HTTP.
+        ConfigError: The URL is none of HTTP, or the token can't be one.
     """
 
     def __init__(self, url: str, token: str) -> None:
@@ -77,6 +77,9 @@ class AdminPort:
             raise ConfigError(f"admin_url={url!r}: {error}") from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"admin_url={url!r} is no http:// or https:// URL")
+        # http.client would refuse a line end, too, and show the token.
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise ConfigError("admin_token has a space, a line end or what is not ASCII in it")
         is_tls = parts.scheme == "https"
         self._kind = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
         self.place = parts.netloc.rpartition("@")[2]
