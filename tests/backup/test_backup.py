@@ -135,6 +135,20 @@ def test_what_a_killed_run_has_left_is_replaced(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", FORMS)
+def test_one_that_is_being_made_is_left_to_who_makes_it(tmp_path: Path, name: str) -> None:
+    documents = some_documents()
+    with new_backup(tmp_path / name, CODEC, ORIGIN) as backup:
+        for document_id, saved in documents.items():
+            backup.add(document_id, saved)
+            with pytest.raises(DocumentExists, match="being made by another"):
+                make(tmp_path / name, some_documents())
+
+    check(tmp_path / name)
+    assert dict(open_backup(tmp_path / name).documents()) == documents
+    assert names_in(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", FORMS)
 def test_nothing_is_replaced(tmp_path: Path, name: str) -> None:
     documents = some_documents()
     make(tmp_path / name, documents)

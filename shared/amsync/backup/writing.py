@@ -1,16 +1,17 @@
 """Making a backup: under another name until it is whole, verified and durable.
 
-Not here: reading documents. `<name>.unfinished` is ours: what an earlier run has left there is
-replaced, and what an interrupted one leaves is removed.
+Not here: reading documents. `<name>.unfinished` is ours, and locked: what an earlier run has left
+there is replaced, and what an interrupted one leaves is removed.
 """
 
 import datetime
+import fcntl
 import io
 import os
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -22,8 +23,8 @@ from amsync.storage import RealFileSystem
 from amsync.storage.codec import ChunkCodec
 from amsync.storage.importer import SUFFIX
 
-_Mode = Literal["w", "w:gz"]
-ARCHIVES: dict[str, _Mode] = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz"}
+_Mode = Literal["x", "x:gz"]
+ARCHIVES: dict[str, _Mode] = {".tar": "x", ".tar.gz": "x:gz", ".tgz": "x:gz"}
 UNFINISHED = ".unfinished"
 
 
@@ -84,7 +85,7 @@ def new_backup(
     its name. Otherwise nothing is left.
 
     Raises:
-        DocumentExists: There is something of that name.
+        DocumentExists: There is something of that name, or another process is making it.
         BackupDamaged: It reads back as something else.
         OSError: It can't be written.
     """
@@ -93,9 +94,11 @@ def new_backup(
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = _archive_suffix(path)
     draft = path.with_name(path.name.removesuffix(suffix) + UNFINISHED + suffix)
-    _remove(draft)
-    try:
-        with closing(_Archive(draft, ARCHIVES[suffix]) if suffix else _Folder(draft)) as form:
+    with _alone(draft):
+        _remove(draft)
+    form = _Archive(draft, ARCHIVES[suffix]) if suffix else _Folder(draft)
+    with _alone(draft), _removing(draft):
+        with closing(form):
             writer = BackupWriter(form, codec, origin)
             yield writer
             writer.end()
@@ -103,8 +106,6 @@ def new_backup(
         _keep(draft)
         draft.rename(path)
         RealFileSystem().fsync_directory(path.parent)
-    finally:
-        _remove(draft)
 
 
 class _Folder:
@@ -150,6 +151,28 @@ def _keep(draft: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def _alone(draft: Path) -> Iterator[None]:
+    """Hold the lock of a draft, if there is one and its file system has locks."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            descriptor = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DocumentExists(f"{draft} is being made by another process") from None
+        yield
+
+
+@contextmanager
+def _removing(draft: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        _remove(draft)
 
 
 def _remove(draft: Path) -> None:
