@@ -1,9 +1,11 @@
 """A backup is whole under its name or not there, and damage in it is seen."""
 
+import gzip
 import io
 import json
 import os
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -302,6 +304,75 @@ def test_an_archive_that_is_cut_anywhere_is_no_backup(tmp_path: Path, name: str)
             assert dict(open_backup(tmp_path / name).documents()) == documents
 
     assert refused > 10
+
+
+def _header(name: str, size: int, kind: bytes) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def _file(name: str, content: bytes) -> bytes:
+    return _header(name, len(content), tarfile.REGTYPE) + content + b"\0" * (-len(content) % 512)
+
+
+def _sparse_header(name: str, size: int) -> bytes:
+    """Of a file that has this size, and nothing in it."""
+    header = bytearray(_header(name, 0, tarfile.GNUTYPE_SPARSE))
+    header[386:410] = b"%011o\0" % 0 * 2
+    header[483:495] = b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("a document that is nothing but a hole", "is missing"),
+        ("a document of a terabyte", "bytes"),
+        ("a long header", "has a part of"),
+        ("a long name", "has a part of"),
+        ("an endless line", "a line of more"),
+    ],
+)
+def test_sizes_that_an_archive_claims_cost_nothing(tmp_path: Path, what: str, said: str) -> None:
+    make(tmp_path / "good.tar", some_documents(1))
+    files = files_of(tmp_path / "good.tar")
+    (name,) = (name for name in files if name.endswith(".automerge"))
+    size = 10**12 if what == "a document of a terabyte" else 2**29
+    _replaced(1, bytes=size)(files)
+    manifest = _file("manifest.jsonl", files["manifest.jsonl"])
+    data = {
+        "a long header": _header("x", 7 << 30, tarfile.XHDTYPE) + manifest,
+        "a long name": _header("x", 7 << 30, tarfile.GNUTYPE_LONGNAME) + manifest,
+        "an endless line": _file("manifest.jsonl", b" " * (40 << 20)),
+    }.get(what, manifest + _sparse_header(name, 7 << 30))
+    with gzip.open(tmp_path / "bad.tar.gz", "wb") as file:
+        file.write(data + b"\0" * 1024)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(BackupDamaged, match=said):
+            check(tmp_path / "bad.tar.gz")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < 100 << 20
+
+
+def test_a_document_beyond_the_bound_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amsync.backup.writing.MOST_DOCUMENT_BYTES", 10)
+    with (
+        new_backup(tmp_path / "out", CODEC, ORIGIN) as backup,
+        pytest.raises(InvalidDocument, match="at most 10 bytes"),
+    ):
+        backup.add(*next(iter(some_documents(1).items())))
+
+    check(tmp_path / "out")
 
 
 def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path) -> None:

@@ -7,13 +7,17 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from amsync.errors import InvalidDocument, InvalidDocumentId
 from amsync.ids import DocumentId, parse_document_id
 
 NAME = "manifest.jsonl"
 FORMAT = 1
+MOST_DOCUMENT_BYTES = 1024 * 1024 * 1024
+"""What is larger is in no backup: a document is read as a whole, and a manifest may lie."""
+
+MOST_LINE_BYTES = 16 * 1024 * 1024
 
 
 class ManifestDamaged(InvalidDocument):
@@ -97,20 +101,27 @@ class Manifest:
         yield _line({"ended": self.ended, **counts})
 
     @classmethod
-    def unpack(cls, lines: Iterator[bytes]) -> "Manifest":
+    def unpack(cls, file: IO[bytes]) -> "Manifest":
         """Read it.
 
         Raises:
             ManifestDamaged
         """
         try:
-            return _read(lines)
+            return _read(_lines(file))
         except (ValueError, KeyError, TypeError, InvalidDocumentId, RecursionError) as error:
             raise ManifestDamaged(f"{NAME} can't be read: {error}") from None
 
 
 def _line(fields: Mapping[str, object]) -> bytes:
     return json.dumps(fields).encode() + b"\n"
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    while line := file.readline(MOST_LINE_BYTES + 1):
+        if len(line) > MOST_LINE_BYTES:
+            raise ManifestDamaged(f"{NAME} has a line of more than {MOST_LINE_BYTES:,} bytes")
+        yield line
 
 
 def _read(lines: Iterator[bytes]) -> Manifest:
@@ -147,9 +158,12 @@ def _fields(line: bytes) -> dict[str, Any]:
 
 
 def _stored(document_id: DocumentId, fields: Mapping[str, Any]) -> Stored:
+    size = int(fields["bytes"])
+    if not 0 <= size <= MOST_DOCUMENT_BYTES:
+        raise ManifestDamaged(f"{NAME} says that {document_id} has {size:,} bytes")
     return Stored(
         document_id,
-        int(fields["bytes"]),
+        size,
         bytes.fromhex(fields["sha256"]),
         tuple(bytes.fromhex(head) for head in fields["heads"]),
         int(fields["changes"]),

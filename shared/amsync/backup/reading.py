@@ -1,6 +1,7 @@
 """Reading a backup, which may have been damaged, or made by somebody hostile.
 
-Nothing is extracted: names in an archive are only compared, and links are not followed.
+Nothing is extracted: names in an archive are only compared, and links are not followed. What it
+says of sizes is believed within bounds: a few kilobytes can stand for any number of zeros.
 """
 
 import errno
@@ -13,9 +14,15 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import IO, BinaryIO, Protocol, cast
 
-from amsync.backup.manifest import NAME, Manifest, ManifestDamaged, Stored
+from amsync.backup.manifest import (
+    MOST_DOCUMENT_BYTES,
+    NAME,
+    Manifest,
+    ManifestDamaged,
+    Stored,
+)
 from amsync.errors import AmsyncError, InvalidDocument
 from amsync.ids import DocumentId
 from amsync.storage.codec import ChunkCodec
@@ -23,6 +30,8 @@ from amsync.storage.importer import SUFFIX
 
 MOST_PROBLEMS = 20
 """Named by an error; more are counted."""
+
+GZIP = b"\x1f\x8b"
 
 Progress = Callable[[int, int], None]
 
@@ -111,7 +120,7 @@ class _Folder:
         self._path = path
         try:
             with closing(_open_file(path / NAME)) as file:
-                self.manifest = Manifest.unpack(iter(file))
+                self.manifest = Manifest.unpack(file)
         except FileNotFoundError:
             raise BackupDamaged(f"{path} is no backup: it has no {NAME}") from None
 
@@ -131,7 +140,7 @@ class _Archive:
         with self._tar() as tar:
             for name, file in _files(tar):
                 if name == NAME:
-                    self.manifest = Manifest.unpack(iter(file))
+                    self.manifest = Manifest.unpack(file)
                     return
         raise BackupDamaged(f"{path} is no backup, or was cut off: it has no {NAME}")
 
@@ -145,16 +154,42 @@ class _Archive:
     @contextmanager
     def _tar(self) -> Iterator[tarfile.TarFile]:
         try:
-            with tarfile.open(self._path) as tar:
+            with (
+                _opened(self._path) as file,
+                tarfile.open(fileobj=cast(IO[bytes], _Bounded(file)), mode="r:") as tar,
+            ):
                 yield tar
         except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
             raise BackupDamaged(f"{self._path} is no backup, or damaged: {error}") from error
 
 
+def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
+    """The tar, whether it is compressed or not."""
+    with path.open("rb") as file:
+        is_compressed = file.read(len(GZIP)) == GZIP
+    return gzip.open(path) if is_compressed else path.open("rb")
+
+
+class _Bounded:
+    """A file of which so much is read at once as a backup may have, and no more.
+
+    tarfile reads a long name, or further headers, as long as they say they are.
+    """
+
+    def __init__(self, file: BinaryIO | gzip.GzipFile) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > MOST_DOCUMENT_BYTES + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"it has a part of {size:,} bytes")
+        return self._file.read(size)
+
+
 def _files(tar: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
     for member in tar:
-        # What a link's file would be is another member.
-        if member.isreg() and (file := tar.extractfile(member)):
+        # What a link's file would be is another member; and nobody has made a sparse one.
+        if member.isreg() and not member.issparse() and (file := tar.extractfile(member)):
             yield member.name, file
 
 

@@ -15,9 +15,9 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Protocol
 
-from amsync.backup.manifest import NAME, Manifest, Stored, Unsaved
+from amsync.backup.manifest import MOST_DOCUMENT_BYTES, NAME, Manifest, Stored, Unsaved
 from amsync.backup.reading import Progress, open_backup, verify
-from amsync.errors import DocumentExists
+from amsync.errors import DocumentExists, InvalidDocument
 from amsync.ids import DocumentId
 from amsync.storage import RealFileSystem
 from amsync.storage.codec import ChunkCodec
@@ -53,9 +53,11 @@ class BackupWriter:
         """Write one document, once.
 
         Raises:
-            InvalidDocument: It does not load.
+            InvalidDocument: It does not load, or is too large.
             OSError: It could not be written; the backup can't go on.
         """
+        if len(saved) > MOST_DOCUMENT_BYTES:
+            raise InvalidDocument(f"a backup takes at most {MOST_DOCUMENT_BYTES:,} bytes of each")
         found = self._codec.inspect(saved)
         stored = Stored.of(document_id, saved, found.heads, found.change_count)
         self._form.add(f"{document_id}{SUFFIX}", saved)
