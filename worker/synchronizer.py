@@ -819,6 +819,9 @@ class DocumentSynchronizer:
         if isinstance(result, calls.Done):
             if result.outcome is not None:
                 self._absorb(result.outcome, effects, now)
+            if self._unsaved and call.operation in calls.WRITE:
+                effects.chunks[self.document_id] += self._unsaved  # and nothing was new to it
+                self._unsaved = ()
             payload = calls.answer(call, result, self._heads, was_there=was_there)
         calls.reply(waiting, call, calls.failure(call, result), payload, effects)
         if isinstance(result, BaseException) and not isinstance(result, EngineRefused):

@@ -100,6 +100,19 @@ class TestOfDocuments:
         assert net.stored == {}
         assert net.call("build", document_id, b"{}").error is None
 
+    def test_taking_in_what_a_client_was_given_and_has_not_touched_stores_it(
+        self, net: Net, document_id: DocumentId
+    ) -> None:
+        client = Client(net, document_id, 7)
+        net.introduce(client)
+        assert client.replica.heads()
+        assert net.stored == {}
+
+        said = told(net.call("take", document_id, client.replica.save()))
+
+        assert said == {"is_new": False, "new_changes": 0, "heads": client.replica.heads()}
+        assert list(net.stored) == [document_id]
+
     def test_taking_in_makes_and_merges(self, net: Net, document_id: DocumentId) -> None:
         replica = Replica(b"somebody")
         replica.put("a", 1)
