@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from amsync.version import __version__
 from server.replicas import ReplicaClient
+from support.admin import metrics
 
 from .conftest import TOKEN, Api, StartApi
 
@@ -123,6 +124,17 @@ def test_unknown_paths_and_methods_are_problems(api: Api) -> None:
     # Nothing behind the prefix is another call.
     api.token = TOKEN
     assert api.call("GET", "/documents/../cluster")[0] in (400, 404)
+
+
+def test_calls_that_there_are_not_are_counted(api: Api) -> None:
+    url = api.server.admin_url or ""
+    name = 'amsync_events_total{event="bad_admin_requests",label=""}'
+    before = metrics(url).get(name, 0)
+
+    assert api.call("GET", "/nothing")[0] == 404
+    assert api.call("PATCH", "/documents")[0] == 405
+
+    assert metrics(url)[name] == before + 2
 
 
 def test_calls_are_counted_by_operation_and_status(api: Api) -> None:

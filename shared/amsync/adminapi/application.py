@@ -37,24 +37,30 @@ def make_application(
     max_calls: int = MAX_CALLS,
 ) -> web.Application:
     """The calls, which this token opens; to be mounted at `API_PATH`."""
-    application = web.Application(middlewares=[_problems])
+    application = web.Application(middlewares=[_problems(metrics)])
     desk = _Desk(token.encode(), metrics, max_body_bytes, max_calls)
     for each in calls:
         application.router.add_route(each.method, each.path, desk.handle(each))
     return application
 
 
-@web.middleware
-async def _problems(request: web.Request, handler: _Handle) -> web.StreamResponse:
+def _problems(metrics: Metrics) -> Callable[..., Awaitable[web.StreamResponse]]:
     """What the router says, as a problem, too."""
-    try:
-        return await handler(request)
-    except web.HTTPNotFound:
-        return Problem(HTTPStatus.NOT_FOUND, "there is no such call").response()
-    except web.HTTPMethodNotAllowed as error:
-        allowed = ", ".join(sorted(error.allowed_methods))
-        detail = f"{error.method} is not possible here; allowed are {allowed}"
-        return Problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": allowed}).response()
+
+    @web.middleware
+    async def say(request: web.Request, handler: _Handle) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPNotFound:
+            problem = Problem(HTTPStatus.NOT_FOUND, "there is no such call")
+        except web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            detail = f"{error.method} is not possible here; allowed are {allowed}"
+            problem = Problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": allowed})
+        metrics.count("bad_admin_requests")
+        return problem.response()
+
+    return say
 
 
 class _Desk:
