@@ -1,18 +1,32 @@
 """The calls about documents: which there are, what is in them, taking in, making, deleting."""
 
+import asyncio
 import json
 from http import HTTPStatus
 from typing import Any
 
 import msgpack
 
-from amsync.adminapi import Asked, Call, JsonText, Octets, Parameter, Problem, bad
+from amsync.adminapi import (
+    MAX_BODY_BYTES,
+    Asked,
+    Call,
+    JsonText,
+    Octets,
+    Parameter,
+    Problem,
+    bad,
+)
 from amsync.adminapi.schema import ANYTHING, COUNT, FLAG, TEXT, array, maybe, options, record
 from amsync.errors import DocumentExists, InvalidDocumentId
 from amsync.gateway.api.pages import read_page
 from amsync.gateway.api.place import AFTER_TEXT, DOCUMENT, LIMIT, Place, problems
 from amsync.ids import DocumentId, generate_document_id, parse_document_id, shard_of
+from amsync.jsonvalue import to_json
 from amsync.protocol.envelope import Reply
+
+MOST_TEXT_BYTES = 10 * MAX_BODY_BYTES
+"""Of a value that was a body: no number or sign becomes longer than that."""
 
 _HEADS = array(TEXT)
 _NAMED = {"document_id": TEXT, "url": TEXT}
@@ -177,7 +191,8 @@ class DocumentsApi(Place):
         value = asked.body["value"]
         if not isinstance(value, dict):
             raise bad("value must be an object")
-        return await self._make("build", chosen, json.dumps(value).encode())
+        text = await asyncio.to_thread(to_json, value, MOST_TEXT_BYTES)
+        return await self._make("build", chosen, text)
 
     async def _make(self, operation: str, chosen: DocumentId | None, payload: bytes) -> object:
         document_id = chosen or generate_document_id()

@@ -1,5 +1,6 @@
 """The calls about documents, on an embedded server; each answer is as the description says."""
 
+import asyncio
 import uuid
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from amsync import generate_document_id
 from amsync._automerge import Replica
+from amsync.jsonvalue import to_json
 from server.replicas import ReplicaClient
 
 from .conftest import Api, StartApi
@@ -34,6 +36,22 @@ class TestCreate:
         shown = api.call("GET", f"/documents/{said['document_id']}/value")[1]
         assert shown == {**shown, "value": value, "heads": said["heads"]}
         assert api.server.list_documents() == [said["document_id"]]
+
+    def test_value_is_written_beside_the_loop(
+        self, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        loops: list[object] = []
+
+        def write(value: object, most_bytes: int) -> bytes:
+            loops.append(asyncio._get_running_loop())
+            return to_json(value, most_bytes)
+
+        monkeypatch.setattr("amsync.gateway.api.documents.to_json", write, raising=False)
+        value = {"long": "x" * 1_000_000}
+        name = api.put(value)
+
+        assert loops == [None]
+        assert api.call("GET", f"/documents/{name}/value")[1]["value"] == value
 
     def test_nothing_becomes_an_empty_document(self, api: Api) -> None:
         status, said = api.call("POST", "/documents")
