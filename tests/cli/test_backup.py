@@ -185,3 +185,26 @@ def test_what_is_impossible(
     assert result.exit_code == 2
     assert said in result.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["out.tar"]
+
+
+@pytest.mark.parametrize(
+    "place", ["localhost:3031", "htp://localhost:3031", "https:/localhost", "data/x:3031"]
+)
+def test_a_misspelt_url_makes_no_directory(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    invoke("backup", data, "--to", tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+
+    result = invoke("restore", tmp_path / "out", "--to", place)
+
+    assert result.exit_code == 2
+    assert "neither a directory nor" in result.stderr
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "out"]
+
+
+def test_the_scheme_of_a_url_may_be_in_capitals(data: Path, tmp_path: Path) -> None:
+    result = invoke("backup", "HTTP://localhost:1", "--to", tmp_path / "out")
+
+    assert result.exit_code == 2
+    assert "give --admin-token" in result.stderr

@@ -325,7 +325,7 @@ def _once(do: Callable[[], T]) -> T:
 
 def is_url(place: str) -> bool:
     """Tell whether a text means a server, and not a directory."""
-    return place.startswith(("http://", "https://"))
+    return place.lower().startswith(("http://", "https://"))
 
 
 @contextlib.contextmanager
@@ -334,13 +334,14 @@ def open_place(
 ) -> Iterator[Place]:
     """Open what `PLACE` means; what goes wrong ends the command.
 
-    A directory must exist, unless `makes`.
+    A directory must exist, unless `makes`; it is not made of what looks like a misspelt URL.
     """
     if is_url(place):
         yield Running(AdminPort.of(place, admin_token))
         return
     path = Path(place)
-    if (not makes and not path.exists()) or (path.exists() and not path.is_dir()):
+    is_made = makes and ":" not in place and not path.exists()
+    if not (is_made or path.is_dir()):
         raise click.UsageError(f"{place} is neither a directory nor an http:// or https:// URL")
     with opened(path, read_only=read_only) as store:
         yield Directory(path, store)
