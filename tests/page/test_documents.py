@@ -221,3 +221,24 @@ def test_document_of_many_megabytes_costs_what_is_looked_at(
 
     assert page.evaluate("document.querySelectorAll('*').length") < 4_000
     assert page.evaluate("document.body.innerText.length") < 40_000
+
+
+def test_content_that_is_too_large_to_be_shown_is_not_asked_for_again_and_again(
+    serve: Serve, page: OperatorPage
+) -> None:
+    server = serve()
+    document_id = server.create_document(data={"zeros": bytes(13_000_000)})
+
+    def asked(end: str) -> str:
+        entries = "performance.getEntriesByType('resource')"
+        return f"{entries}.filter(e => e.name.endsWith('{document_id}{end}')).length"
+
+    page.visit(server.admin_url)
+    page.go(f"documents/{document_id}")
+    page.wait_text("it is too large to be shown here")
+    details, values = page.evaluate(asked("")), page.evaluate(asked("/value"))
+
+    page.wait(f"{asked('')} > {details + 1}")
+
+    assert page.evaluate(asked("/value")) == values
+    page.wait_text("it is too large to be shown here")

@@ -39,6 +39,7 @@ export function open(_state, at) {
   let shownHeads = null // those of the content that is shown
   let reading = null
   let trouble = ""
+  let readsByItself = true // not what was too much already: a small document may hold gigabytes
 
   const poll = new Poll(
     signal => get(path(["documents", named]), signal),
@@ -50,7 +51,8 @@ export function open(_state, at) {
       }
       details = answer
       fill(head, ...summary(details, () => poll.now(), leave))
-      if (shownHeads === null ? isSmall(details) : isOld() && isSmall(details)) void read()
+      const isWanted = readsByItself && isSmall(details)
+      if (isWanted && (shownHeads === null || isOld())) void read()
       showContent()
     },
   ).start()
@@ -67,9 +69,11 @@ export function open(_state, at) {
       const answer = parse(text)
       shownHeads = answer.heads
       tree.show(answer.value)
+      readsByItself = true
     } catch (error) {
       if (error.name === "AbortError") return
       trouble = sentence(`The content could not be shown: ${inWords(error)}`)
+      readsByItself = error.kind === "away" || error.status === 503
     }
     reading = null
     showContent()
