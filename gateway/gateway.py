@@ -20,7 +20,7 @@ from websockets.http11 import Request, Response
 
 from amsync.auth import Authenticator
 from amsync.bus import Bus, Position
-from amsync.errors import BusError, NoOwner
+from amsync.errors import BusError, NoOwner, TooLarge
 from amsync.gateway.access import AccessPolicy
 from amsync.gateway.admission import Admission, AdmissionOptions
 from amsync.gateway.calls import CALL_SECONDS, Calls
@@ -76,7 +76,8 @@ BOUNDS = frozenset({"too_many_documents", "too_many_subscriptions", "creation_ra
 class GatewayOptions:
     """Where a gateway listens and whom it is to its clients.
 
-    `hands_over`: shards change hands, as in a cluster. `trim_bytes`: see `Router`.
+    `hands_over`: shards change hands, as in a cluster. `trim_bytes`: see `Router`. `entry_bytes`:
+    the largest entry that the bus could take; None for any.
     """
 
     host: str
@@ -91,6 +92,7 @@ class GatewayOptions:
     tls: ssl.SSLContext | None = None
     hands_over: bool = False
     trim_bytes: int = 0
+    entry_bytes: int | None = None
 
 
 class Gateway:
@@ -312,8 +314,12 @@ class Gateway:
 
         Raises:
             BusError, NoOwner: It can't be asked at the moment. Nothing was done.
+            TooLarge: The bus could not take it.
             NoAnswer, AmsyncError: See `Calls`.
         """
+        most = self._options.entry_bytes
+        if most is not None and len(payload) > most:
+            raise TooLarge(f"{len(payload):,} bytes are more than the {most:,} that fit the bus")
         shard = shard_of(document_id, self._options.shard_count)
         self._check_reachable(shard)
         return await self._calls.of_document(shard, operation, document_id, payload, seconds)

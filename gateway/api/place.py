@@ -19,6 +19,7 @@ from amsync.errors import (
     NoOwner,
     StorageError,
     StorageFull,
+    TooLarge,
     UnreadableDocument,
 )
 from amsync.ids import DocumentId, parse_document_id
@@ -43,6 +44,7 @@ _STATUS = {
     StorageError: HTTPStatus.SERVICE_UNAVAILABLE,
     NoOwner: HTTPStatus.SERVICE_UNAVAILABLE,
     NoAnswer: HTTPStatus.GATEWAY_TIMEOUT,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     BusError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

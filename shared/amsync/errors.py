@@ -64,6 +64,10 @@ class NoAnswer(AmsyncError):
     """A shard's owner has not answered in time. What was asked may be done, or be done later."""
 
 
+class TooLarge(BusError):
+    """The bus could never take so large an entry. Nothing was done."""
+
+
 class StaleLease(AmsyncError):
     """A shard's lease is not held (any more). Nothing was done; drop the shard, don't retry."""
 

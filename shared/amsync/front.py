@@ -4,6 +4,8 @@ The same for the embedded server and the gateways of a cluster.
 """
 
 import json
+import logging
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -18,6 +20,8 @@ from amsync.metrics import Metrics
 from amsync.options import ListenOptions
 from amsync.tls import Certificates
 from amsync.turns import Turns
+
+log = logging.getLogger("amsync")
 
 
 class Front:
@@ -80,8 +84,13 @@ class Front:
         turns: Turns | None = None,
         hands_over: bool = False,
         trim_bytes: int = 0,
+        entry_bytes: int | None = None,
     ) -> Gateway:
-        """Make the gateway; it doesn't listen yet. Waits until it knows all orders."""
+        """Make the gateway; it doesn't listen yet. Waits until it knows all orders.
+
+        `entry_bytes`: the largest entry that the bus could take; None for any.
+        """
+        self._fit(entry_bytes)
         if self._authenticator is not None:
             await self._authenticator.start()
         self.gateway = Gateway(
@@ -101,12 +110,21 @@ class Front:
                 tls=self._certificates.context if self._certificates is not None else None,
                 hands_over=hands_over,
                 trim_bytes=trim_bytes,
+                entry_bytes=entry_bytes,
             ),
             turns,
             self._authenticator,
         )
         await self.gateway.orders.open()
         return self.gateway
+
+    def _fit(self, entry_bytes: int | None) -> None:
+        """Take no message that the bus never could: it would be in the way of all others."""
+        if entry_bytes is not None and entry_bytes < self.limits.max_frame_bytes:
+            log.warning(
+                "the bus is too small for the largest messages", extra={"bytes": entry_bytes}
+            )
+            self.limits = replace(self.limits, max_frame_bytes=entry_bytes)
 
     async def run(self) -> None:
         """Keep the certificate fresh until cancelled; the gateway has a `run` of its own."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from amsync.bus.redis import read_memory
 from amsync.cluster import record
 from amsync.cluster.info import GatewayInfo
 from amsync.cluster.member import ClusterMember
@@ -19,6 +20,7 @@ from amsync.cluster.status import QUIET_SECONDS, look
 from amsync.errors import BusError, ConfigError
 from amsync.front import Front
 from amsync.gateway.gateway import Gateway
+from amsync.gateway.limits import Limits
 from amsync.options import GatewayNodeOptions
 from amsync.process import url_of
 from amsync.status import GatewayMeter
@@ -32,6 +34,9 @@ SETTLE_SECONDS = 10.0
 TRIM_BYTES = 256 * 1024
 """Each trim is a call to Redis."""
 
+ENTRY_PART = 4
+"""An entry may take this part of Redis's memory: it stands there in up to three copies."""
+
 AWAY_SECONDS = 60.0
 """Redis may be out of reach for so long before clients are sent away."""
 
@@ -43,7 +48,6 @@ class GatewayNode(ClusterMember):
         super().__init__(options, "gateway")
         self.options = options
         self.port = 0
-        self.limits = options.limits_in_force()
         self.identity: ClusterRecord | None = None
         self._gateway: Gateway | None = None
         self._front = Front(options, self.metrics)
@@ -52,6 +56,11 @@ class GatewayNode(ClusterMember):
         self._has_beaten = False
         self._epoch = ""
         self._refusal = ""
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds in force, once it has started."""
+        return self._front.limits
 
     def _admin_routes(self) -> list[web.RouteDef]:
         return self._front.admin_routes(self._look)
@@ -79,9 +88,18 @@ class GatewayNode(ClusterMember):
             incarnation=self.incarnation,
             hands_over=True,
             trim_bytes=TRIM_BYTES,
+            entry_bytes=await self._entry_bytes(),
         )
         self.port = await self._gateway.listen()
         self._begin("gateway", self._gateway.run, self._beats, self._front.run)
+
+    async def _entry_bytes(self) -> int | None:
+        try:
+            memory = await read_memory(self.bus.client)
+        except BusError as error:
+            log.warning("Redis does not tell how much it may hold", extra={"error": str(error)})
+            return None
+        return memory.max_bytes // ENTRY_PART if memory and memory.max_bytes else None
 
     async def _beats(self) -> None:
         """Say that we live, and find out whether the others know that.
