@@ -8,14 +8,17 @@ import asyncio
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from amsync.bus import Bus
-from amsync.bus.redis import RedisBus, read_memory
 from amsync.errors import BusError
 from amsync.metrics import Metrics
 from amsync.storage import Store
 from amsync.storage.space import UNKNOWN, Space, space_of
 from amsync.threads import DaemonThreads
+
+if TYPE_CHECKING:  # a single process has no Redis, and doesn't load what speaks to it
+    from amsync.bus.redis import RedisBus
 
 LOOK_SECONDS = 1.0
 
@@ -74,12 +77,12 @@ async def refresh_streams(bus: Bus, metrics: Metrics, streams: Sequence[str]) ->
         metrics.stream_bytes.set(math.nan)
 
 
-async def refresh_redis(bus: RedisBus, metrics: Metrics) -> None:
+async def refresh_redis(bus: "RedisBus", metrics: Metrics) -> None:
     """Bring up to date what Redis says of itself."""
     memory = None
     try:
         async with asyncio.timeout(LOOK_SECONDS):
-            memory = await read_memory(bus.client)
+            memory = await bus.memory()
     except (BusError, TimeoutError):
         pass
     used, most, keeps = math.nan, math.nan, math.nan

@@ -38,6 +38,15 @@ def test_help_and_version_load_neither_engine_nor_server(
     assert not [name for name in modules if name.startswith(HEAVY)]
 
 
+def test_a_single_process_loads_nothing_of_a_cluster(tmp_path: Path) -> None:
+    code = "import json, sys, amsync.server, amsync.cli.serve\nprint(json.dumps([*sys.modules]))"
+    done = run_to_end([sys.executable, "-c", code], directory=tmp_path)
+
+    loaded = json.loads(done.stdout)
+    assert "amsync.node" in loaded
+    assert not [name for name in loaded if name.startswith(("redis", "amsync.bus.redis"))]
+
+
 @pytest.mark.parametrize(
     ("group", "name", "text"),
     [(cli, name, text) for name, (_, text) in COMMANDS.items()]

@@ -11,7 +11,6 @@ from typing import Any
 
 from aiohttp import web
 
-from amsync.bus.redis import read_memory
 from amsync.cluster import record
 from amsync.cluster.info import GatewayInfo
 from amsync.cluster.member import ClusterMember
@@ -95,7 +94,7 @@ class GatewayNode(ClusterMember):
 
     async def _entry_bytes(self) -> int | None:
         try:
-            memory = await read_memory(self.bus.client)
+            memory = await self.bus.memory()
         except BusError as error:
             log.warning("Redis does not tell how much it may hold", extra={"error": str(error)})
             return None

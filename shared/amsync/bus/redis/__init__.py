@@ -4,7 +4,6 @@ from amsync.bus.redis.bus import RedisBus
 from amsync.bus.redis.client import RedisClient
 from amsync.bus.redis.cluster import Beat, Cluster, Kind, Member
 from amsync.bus.redis.leases import Lease, Leases
-from amsync.bus.redis.memory import ServerMemory, read_memory
 
 __all__ = [
     "Beat",
@@ -15,6 +14,4 @@ __all__ = [
     "Member",
     "RedisBus",
     "RedisClient",
-    "ServerMemory",
-    "read_memory",
 ]

@@ -19,6 +19,7 @@ from amsync.bus.port import Parcel, Position, is_access_stream, is_gateway_strea
 from amsync.bus.redis.client import ANSWER_SECONDS, RedisClient
 from amsync.bus.redis.keys import channel_suffix, cluster_key, lease_key, size_key
 from amsync.bus.redis.leases import Lease
+from amsync.bus.redis.memory import ServerMemory, read_memory
 from amsync.bus.redis.reader import AHEAD_BYTES, RedisReader
 from amsync.bus.redis.scripts import APPEND, APPEND_WHEN_FULL, DELETE, TRIM
 from amsync.bus.redis.wire import Wire
@@ -79,6 +80,10 @@ class RedisBus:
         """
         self.client.start()
         await self.client.wait_connected()
+
+    async def memory(self) -> ServerMemory | None:
+        """What Redis may hold and holds; None if it doesn't say. Raises BusError."""
+        return await read_memory(self.client)
 
     @property
     def is_connected(self) -> bool:
