@@ -53,7 +53,7 @@ def test_body_beyond_the_bound_is_refused_before_it_is_read(still: Api) -> None:
     size = 64 * MEGABYTE + 1
     for method, target, length in [
         ("PUT", path, size),
-        ("POST", "/documents", size),
+        ("POST", "/documents", 8 * MEGABYTE + 1),
         ("POST", "/access/kick", 64 * 1024 + 1),
     ]:
         with connected(still) as raw:

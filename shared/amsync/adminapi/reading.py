@@ -17,6 +17,9 @@ from amsync.adminapi.problem import Problem, bad
 MAX_JSON_BYTES = 64 * 1024
 """Of a body that takes no bytes and no value."""
 
+MAX_VALUE_BYTES = 8 * 1024 * 1024
+"""Of a value as JSON: reading that holds the interpreter, and nobody is served meanwhile."""
+
 BODY_SECONDS = 60.0
 """A body that takes longer to come is refused."""
 
@@ -55,16 +58,19 @@ async def read(request: web.Request, call: Call, most_bytes: int) -> Asked:
     values = read_parameters(request, call)
     if call.takes is None and not call.takes_bytes:
         return Asked(values, {})
+    # aiohttp takes a body of no kind for bytes.
+    has_bytes = "Content-Type" in request.headers and request.content_type == BYTES
+    is_bytes = call.takes is None or (call.takes_bytes and has_bytes)
+    if not is_bytes:
+        most_bytes = MAX_VALUE_BYTES if call.takes_bytes else MAX_JSON_BYTES
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            data = await _read(request, most_bytes if call.takes_bytes else MAX_JSON_BYTES)
+            data = await _read(request, most_bytes)
     except TimeoutError:
         raise Problem(
             HTTPStatus.REQUEST_TIMEOUT, f"the body has not come within {BODY_SECONDS:.0f} s"
         ) from None
-    # aiohttp takes a body of no kind for bytes.
-    has_bytes = "Content-Type" in request.headers and request.content_type == BYTES
-    if call.takes is None or (call.takes_bytes and has_bytes):
+    if call.takes is None or is_bytes:
         return Asked(values, data)
     if len(data) > PIECE_BYTES:
         return Asked(values, await asyncio.to_thread(_object, data, call.takes))
