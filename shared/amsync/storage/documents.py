@@ -157,14 +157,7 @@ class DocumentFiles:
         Raises:
             StorageError
         """
-        with storage_errors("list", self._root):
-            for first in list_names(self._files, self._root):
-                if not first.is_directory or len(first.name) != 2:
-                    continue
-                for rest in list_names(self._files, self._root / first.name):
-                    document_id = _canonical(first.name + rest.name)
-                    if rest.is_directory and document_id and self._paths(document_id):
-                        yield document_id
+        return self.ids_after("", "", lambda _: True)
 
     def ids_after(
         self, prefix: str, after: str, is_wanted: Callable[[DocumentId], bool]
@@ -207,7 +200,7 @@ class DocumentFiles:
         """
         path = self._quarantine / name
         note_path = self._quarantine / f"{name}.json"
-        document_id = at = reason = None
+        at = None
         with storage_errors("read", path):
             try:
                 size_bytes = self._files.stat(path).size_bytes
@@ -215,10 +208,7 @@ class DocumentFiles:
                 return None
             with contextlib.suppress(FileNotFoundError):
                 at = self._files.stat(note_path).modified_ns / 1e9
-            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OSError):
-                note = json.loads(self._files.read(note_path))
-                reason = str(note["why"])
-                document_id = self._id_of(self._root / note["path"])
+            reason, document_id = self._read_note(note_path)
         shown = str(path.relative_to(self._root))
         return QuarantinedFile(shown, document_id, size_bytes, at, reason)
 
@@ -323,11 +313,19 @@ class DocumentFiles:
     def _quarantined(self) -> Iterator[DocumentId]:
         for entry in list_names(self._files, self._quarantine):
             if entry.name.endswith(".json"):
-                # One that can't be read must not cost any document but its own.
-                with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OSError):
-                    note = json.loads(self._files.read(self._quarantine / entry.name))
-                    if (found := self._id_of(self._root / note["path"])) is not None:
-                        yield found
+                _, found = self._read_note(self._quarantine / entry.name)
+                if found is not None:
+                    yield found
+
+    def _read_note(self, path: Path) -> tuple[str | None, DocumentId | None]:
+        """Why a file is in quarantine, and of which document it was; None for what is not known."""
+        reason = document_id = None
+        # One that can't be read must not cost any document but its own.
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OSError):
+            note = json.loads(self._files.read(path))
+            reason = str(note["why"]) if "why" in note else None
+            document_id = self._id_of(self._root / note["path"])
+        return reason, document_id
 
     def _id_of(self, path: Path) -> DocumentId | None:
         """The document that a file in its folder belongs to."""
