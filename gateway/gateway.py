@@ -57,7 +57,7 @@ from amsync.protocol.envelope import (
     UnavailableOut,
 )
 from amsync.protocol.orders import EVERYBODY
-from amsync.turns import Turns, seconds_to_step
+from amsync.turns import Turns, next_step
 
 log = logging.getLogger("amsync.gateway")
 
@@ -602,11 +602,8 @@ class Gateway:
 
     async def _ticks(self) -> None:
         while True:
-            pause = seconds_to_step(TICK_SECONDS)
-            due = self._now() + pause
-            await asyncio.sleep(pause)
+            self.loop_lag_seconds = await next_step(TICK_SECONDS)
             now = self._now()
-            self.loop_lag_seconds = max(0.0, now - due)
             self._metrics.loop_lag_seconds.observe(self.loop_lag_seconds)
             if self._options.hands_over:
                 self._router.nudge(now)

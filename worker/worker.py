@@ -35,7 +35,7 @@ from amsync.metrics import Metrics
 from amsync.protocol.envelope import Reply, unpack_inbound
 from amsync.storage import RESCAN_SECONDS, DocumentChunks, Snapshot, Store, WalBatch
 from amsync.storage import Position as Durable
-from amsync.turns import Routine, Turns, seconds_to_step
+from amsync.turns import Routine, Turns, next_step, seconds_to_step
 from amsync.worker.arrivals import Arrivals
 from amsync.worker.engine import NativeFactory, give_memory_back
 from amsync.worker.opening import Opened, Trouble, open_document
@@ -692,10 +692,7 @@ class Worker:
 
     async def _ticks(self) -> None:
         while True:
-            pause = seconds_to_step(TICK_SECONDS)
-            due = time.monotonic() + pause
-            await asyncio.sleep(pause)
-            self._metrics.loop_lag_seconds.observe(max(0.0, time.monotonic() - due))
+            self._metrics.loop_lag_seconds.observe(await next_step(TICK_SECONDS))
             self._store.check_held()
             self._results.append(self._tick)
             self._wake.set()

@@ -42,6 +42,14 @@ def seconds_to_step(seconds: float, now: float | None = None) -> float:
     return (wait_ms if wait_ms > STEP_MARGIN_SECONDS * 1000 else wait_ms + step_ms) / 1000
 
 
+async def next_step(seconds: float) -> float:
+    """Sleep until the next common step, as `seconds_to_step`; returns how late that was, in s."""
+    pause = seconds_to_step(seconds)
+    due = time.monotonic() + pause
+    await asyncio.sleep(pause)
+    return max(0.0, time.monotonic() - due)
+
+
 class Turns:
     """Calls that are left for the end of the present turn of one event loop."""
 
