@@ -9,7 +9,7 @@ import msgpack
 from amsync.adminapi import Asked, Call
 from amsync.adminapi.schema import COUNT, NUMBER, SECONDS, TEXT, array, maybe, record
 from amsync.errors import AmsyncError, NoOwner
-from amsync.gateway.api.place import FindGateway, Place, problems
+from amsync.gateway.api.place import FindGateway, Place, one_shard_each, problems
 
 if TYPE_CHECKING:
     from amsync.gateway.gateway import Gateway
@@ -130,25 +130,21 @@ class ClusterApi(Place):
     async def _checkpoint(self, _: Asked) -> object:
         gateway = self._gateway()
         with problems():
-            owners = _one_shard_each(gateway)
+            owners = _workers(gateway)
         done = await asyncio.gather(*(_checkpoint(gateway, *each) for each in owners.items()))
         return {"workers": done}
 
     async def _quarantine(self, _: Asked) -> object:
         gateway = self._gateway()
         with problems():
-            shard = next(iter(_one_shard_each(gateway).values()))  # the volume is one
+            shard = next(iter(_workers(gateway).values()))  # the volume is one
             reply = await gateway.query(shard, "quarantine", msgpack.packb({"limit": MAX_FILES}))
         return msgpack.unpackb(reply.payload)
 
 
-def _one_shard_each(gateway: "Gateway") -> dict[str, int]:
-    """Of each worker one of its shards. Raises NoOwner."""
-    chosen: dict[str, int] = {}
-    for shard in range(gateway.shard_count):
-        owner = gateway.owner(shard)
-        if owner or not gateway.is_clustered:
-            chosen.setdefault(owner if gateway.is_clustered else "", shard)
+def _workers(gateway: "Gateway") -> dict[str, int]:
+    """Of each worker that is known one of its shards. Raises NoOwner."""
+    chosen, _ = one_shard_each(gateway, range(gateway.shard_count))
     if not chosen:
         raise NoOwner("no worker is known at the moment")
     return chosen

@@ -21,7 +21,7 @@ from amsync.adminapi.schema import ANYTHING, COUNT, FLAG, TEXT, array, maybe, op
 from amsync.errors import DocumentExists, InvalidDocumentId
 from amsync.gateway.api.pages import read_page
 from amsync.gateway.api.place import AFTER_TEXT, DOCUMENT, LIMIT, Place, problems
-from amsync.ids import DocumentId, generate_document_id, parse_document_id, shard_of
+from amsync.ids import DocumentId, document_url, generate_document_id, parse_document_id, shard_of
 from amsync.jsonvalue import to_json
 from amsync.protocol.envelope import Reply
 
@@ -244,7 +244,7 @@ class DocumentsApi(Place):
 
 
 def _named(document_id: DocumentId) -> dict[str, str]:
-    return {"document_id": document_id, "url": f"automerge:{document_id}"}
+    return {"document_id": document_id, "url": document_url(document_id)}
 
 
 def _unpacked(reply: Reply) -> dict[str, Any]:

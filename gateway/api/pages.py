@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from amsync.errors import NoAnswer, NoOwner
+from amsync.gateway.api.place import one_shard_each
 from amsync.ids import DocumentId, shard_of
 
 if TYPE_CHECKING:
@@ -74,12 +75,9 @@ async def read_page(
 async def _ask_owners(
     gateway: "Gateway", shards: set[int], asked: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    chosen: dict[str, int] = {}
-    for shard in sorted(shards):
-        owner = gateway.owner(shard)
-        if gateway.is_clustered and not owner:
-            raise NoOwner(f"nobody owns shard {shard} at the moment")
-        chosen.setdefault(owner if gateway.is_clustered else "", shard)
+    chosen, orphans = one_shard_each(gateway, sorted(shards))
+    if orphans:
+        raise NoOwner(f"nobody owns shard {orphans[0]} at the moment")
     payload = msgpack.packb(asked)
     replies = await asyncio.gather(
         *(gateway.query(shard, "list", payload) for shard in chosen.values())

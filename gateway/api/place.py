@@ -1,6 +1,6 @@
 """What all calls of a gateway share: where it is, parameters of lists, ids, errors of shards."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -60,6 +60,22 @@ class Place:
         if gateway is None:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the gateway has not started yet")
         return gateway
+
+
+def one_shard_each(gateway: "Gateway", shards: Iterable[int]) -> tuple[dict[str, int], list[int]]:
+    """Of each owner of these shards one, and the shards that nobody owns.
+
+    In a single process there is one owner, called "": it may not have said its name yet.
+    """
+    chosen: dict[str, int] = {}
+    orphans: list[int] = []
+    for shard in shards:
+        owner = gateway.owner(shard) if gateway.is_clustered else ""
+        if gateway.is_clustered and not owner:
+            orphans.append(shard)
+        else:
+            chosen.setdefault(owner, shard)
+    return chosen, orphans
 
 
 def problem_of(error: AmsyncError) -> Problem:
