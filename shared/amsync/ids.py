@@ -75,6 +75,11 @@ def base58check_decode(text: str) -> bytes:
     return raw
 
 
+def document_url(document_id: DocumentId) -> str:
+    """The URL under which clients know a document."""
+    return f"automerge:{document_id}"
+
+
 def parse_document_id(text: str) -> DocumentId:
     """Check a document id and make it canonical.
 

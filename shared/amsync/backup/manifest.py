@@ -50,6 +50,10 @@ class Stored:
         digest = hashlib.sha256(saved).digest()
         return cls(document_id, len(saved), digest, tuple(sorted(heads)), change_count)
 
+    def is_of(self, saved: bytes) -> bool:
+        """Tell whether these are the bytes that were saved."""
+        return hashlib.sha256(saved).digest() == self.sha256
+
 
 @dataclass(frozen=True, slots=True)
 class Unsaved:

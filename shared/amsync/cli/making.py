@@ -8,9 +8,8 @@ import click
 
 from amsync.cli.directory import DOCUMENT_ID, failures, json_option, plain, print_json
 from amsync.cli.places import open_place, place_argument
-from amsync.cli.reading import url
 from amsync.errors import AmsyncError
-from amsync.ids import DocumentId, generate_document_id
+from amsync.ids import DocumentId, document_url, generate_document_id
 
 
 @click.command()
@@ -44,7 +43,7 @@ def create(
     with failures(), open_place(place, admin_token, read_only=False) as target:
         heads = target.create(document_id, value)
     if as_json:
-        print_json({"document_id": document_id, "url": url(document_id), "heads": heads})
+        print_json({"document_id": document_id, "url": document_url(document_id), "heads": heads})
     else:
         click.echo(document_id)
 

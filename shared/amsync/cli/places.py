@@ -300,21 +300,19 @@ class Running:
 
 
 def _patiently(do: Callable[[], T]) -> T:
-    """Do something again as long as it may help; its refusals are errors of ours."""
+    """As `_once`, again as long as it may help."""
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            return do()
+            return _once(do)
         except PortError as error:
-            if error.status in _ERRORS:
-                raise _ERRORS[error.status](error.detail) from error
             if error.status not in _PASSING or time.monotonic() > until:
                 raise
         time.sleep(PAUSE_SECONDS)
 
 
 def _once(do: Callable[[], T]) -> T:
-    """Do what would say something else the second time."""
+    """Do something; its refusals are errors of ours."""
     try:
         return do()
     except PortError as error:

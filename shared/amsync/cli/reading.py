@@ -16,7 +16,7 @@ from amsync.cli.directory import (
 )
 from amsync.cli.places import open_place, place_argument
 from amsync.errors import DocumentDeleted
-from amsync.ids import DocumentId
+from amsync.ids import DocumentId, document_url
 
 
 @click.command("list")
@@ -34,7 +34,9 @@ def list_documents(place: str, prefix: str, admin_token: str | None, as_json: bo
             for each in found:
                 click.echo(each)
             return
-        print_json({"documents": [{"document_id": each, "url": url(each)} for each in found]})
+        print_json(
+            {"documents": [{"document_id": each, "url": document_url(each)} for each in found]}
+        )
 
 
 @click.command()
@@ -52,13 +54,13 @@ def show(place: str, document_id: DocumentId, admin_token: str | None, as_json: 
             found = source.show(document_id)
         except DocumentDeleted as error:
             if as_json:
-                named = {"document_id": document_id, "url": url(document_id)}
+                named = {"document_id": document_id, "url": document_url(document_id)}
                 print_json({**named, "is_deleted": True})
             fail(str(error))
     fields = asdict(found)
     value, problems = fields.pop("value"), fields.pop("problems")
     if as_json:
-        named = {"document_id": document_id, "url": url(document_id)}
+        named = {"document_id": document_id, "url": document_url(document_id)}
         told = {**fields, "problems": problems, "value": value}
         print_json({**named, "is_deleted": False, **told})
     else:
@@ -70,8 +72,3 @@ def show(place: str, document_id: DocumentId, admin_token: str | None, as_json: 
         for each in problems:
             click.echo(f"Error: {plain(each)}", err=True)
     sys.exit(1 if problems else 0)
-
-
-def url(document_id: DocumentId) -> str:
-    """The URL under which clients know a document."""
-    return f"automerge:{document_id}"

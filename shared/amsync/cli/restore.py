@@ -1,6 +1,5 @@
 """`amsync restore`: the documents of a backup, merged into a directory or a live cluster."""
 
-import hashlib
 import sys
 from pathlib import Path
 
@@ -79,7 +78,7 @@ class _Restored:
                     continue
                 bar(self._taken + len(self._refused), total)
                 stored = backup.manifest.documents[document_id]
-                if hashlib.sha256(saved).digest() != stored.sha256:
+                if not stored.is_of(saved):
                     raise InvalidDocument(f"{document_id} has changed since it was verified")
                 self._take(target, document_id, saved, bar)
 
