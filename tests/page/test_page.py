@@ -5,6 +5,7 @@ page keeps to its own policy. Pictures of all views are beside the other files o
 `test_views_look_right`.
 """
 
+import contextlib
 import errno
 import json
 import time
@@ -198,6 +199,24 @@ class TestShards:
 
 
 class TestConnections:
+    def test_more_connections_than_fit_are_on_a_next_page(
+        self, serve: Serve, page: OperatorPage
+    ) -> None:
+        server = serve()
+        with contextlib.ExitStack() as stack:
+            for number in range(101):
+                client = stack.enter_context(RawClient(server.url, peer_id=f"peer{number}"))
+                client.join()
+            page.visit(server.admin_url or "")
+            page.go("connections")
+            page.wait_row("Connections", "peer0")
+            assert len(page.rows("Connections")) == 100
+
+            page.click("link", "Next page")
+
+            page.wait_row("Connections", "peer100")
+            assert len(page.rows("Connections")) == 1
+
     def test_client_is_kicked(self, serve: Serve, page: OperatorPage) -> None:
         server = serve()
         with RawClient(server.url, peer_id="somebody") as client:

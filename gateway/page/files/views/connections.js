@@ -27,7 +27,8 @@ export function open(state, at) {
   const poll = new Poll(
     async signal => {
       const found = await get(path(["connections"], { after, limit: LIMIT }), signal)
-      return { ...found, ...(await get("access/restrictions?limit=100", signal)) }
+      const { restrictions } = await get("access/restrictions?limit=100", signal)
+      return { ...found, restrictions }
     },
     SECONDS,
     (answer, error) => {
